@@ -1,0 +1,2 @@
+//! What both sides of the ring buffer share.
+#![no_std]

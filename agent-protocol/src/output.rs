@@ -1,0 +1,42 @@
+//! Where transactions and losses go.
+
+use crate::connection::{ConnectionId, ConnectionInfo, Direction, Side};
+use crate::loss::Loss;
+use crate::trace_context::SpanContext;
+use crate::transaction::Transaction;
+
+/// What a protocol reports to; its connection is implied.
+pub trait Output {
+    /// Reports a transaction and returns the identity of its span.
+    fn transaction(&mut self, transaction: &Transaction<'_>) -> SpanContext;
+
+    /// Counts `n` of something that did not become a transaction.
+    fn lost(&mut self, loss: Loss, n: u64);
+
+    /// A long-lived session within the connection (WebSocket) began (`+1`) or ended (`-1`).
+    fn sessions(&mut self, change: i64);
+}
+
+/// What the streams of all connections report to.
+pub trait Observer {
+    /// A transaction of `connection`, whose observed side is `side`. Returns the identity of its span.
+    fn transaction(
+        &mut self,
+        connection: &ConnectionInfo,
+        side: Side,
+        transaction: &Transaction<'_>,
+    ) -> SpanContext;
+
+    /// `n` of something on `connection` did not become a transaction. `protocol` is `None` before detection.
+    fn lost(&mut self, connection: &ConnectionInfo, protocol: Option<&'static str>, loss: Loss, n: u64);
+
+    /// A session of `connection` began or ended.
+    fn sessions(&mut self, connection: &ConnectionInfo, side: Side, change: i64);
+
+    /// A connection's protocol became known.
+    fn detected(&mut self, _connection: &ConnectionInfo, _side: Side, _protocol: &'static str) {}
+
+    /// No byte of `direction` is needed before `until`, a stream position modulo 2^32; `None` means never
+    /// again. A source that can should not deliver them.
+    fn not_needed(&mut self, _id: ConnectionId, _direction: Direction, _until: Option<u32>) {}
+}

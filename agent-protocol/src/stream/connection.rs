@@ -1,0 +1,566 @@
+//! One connection: detection, then a protocol over both directions.
+
+use super::half::{Half, Offer};
+use super::{Chunk, Limits, Origin};
+use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
+use crate::loss::Loss;
+use crate::output::{Observer, Output};
+use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then};
+use crate::trace_context::SpanContext;
+use crate::transaction::Transaction;
+
+/// How a connection's bytes are understood.
+enum Stage {
+    Detecting,
+    Speaking(Box<dyn Protocol>),
+    Ignored,
+}
+
+/// Which half carries the requests.
+fn flow_of(direction: Direction, to_server: Direction) -> Flow {
+    if direction == to_server {
+        Flow::ToServer
+    } else {
+        Flow::ToClient
+    }
+}
+
+/// A skip shorter than this is not worth telling the source.
+const WORTH_TELLING: u64 = 4096;
+
+/// Turns between the directions without a message of any protocol, after which a connection is foreign.
+const DETECTION_TURNS: u32 = 32;
+
+/// Bytes without a message of any protocol, after which a connection is foreign.
+const DETECTION_BYTES: u64 = 16 << 20;
+
+/// Bytes that a detector may ask for before it has to decide.
+const DETECTION_WINDOW: usize = 16 << 10;
+
+pub(super) struct Connection {
+    pub(super) info: ConnectionInfo,
+    halves: [Half; 2],
+    stage: Stage,
+    to_server: Direction,
+    /// The first bytes of both directions are seen.
+    fresh: bool,
+    turns: u32,
+    last_turn: Option<Direction>,
+    undetected: u64,
+    pub(super) last_time: u64,
+}
+
+/// Reports for one connection.
+struct Reporter<'a> {
+    info: &'a ConnectionInfo,
+    side: Side,
+    protocol: &'static str,
+    observer: &'a mut dyn Observer,
+}
+
+impl Output for Reporter<'_> {
+    fn transaction(&mut self, transaction: &Transaction<'_>) -> SpanContext {
+        self.observer.transaction(self.info, self.side, transaction)
+    }
+
+    fn lost(&mut self, loss: Loss, n: u64) {
+        self.observer.lost(self.info, Some(self.protocol), loss, n);
+    }
+
+    fn sessions(&mut self, change: i64) {
+        self.observer.sessions(self.info, self.side, change);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(info: ConnectionInfo, origins: [Origin; 2]) -> Connection {
+        let mut halves = [Half::default(), Half::default()];
+        for (half, origin) in halves.iter_mut().zip(origins) {
+            if let Some(origin) = origin {
+                half.begin_at(origin);
+            }
+        }
+        Connection {
+            info,
+            halves,
+            stage: Stage::Detecting,
+            to_server: Direction::Egress,
+            fresh: origins.iter().all(Option::is_some),
+            turns: 0,
+            last_turn: None,
+            undetected: 0,
+            last_time: 0,
+        }
+    }
+
+    /// The role of the observed side.
+    fn side(&self) -> Side {
+        match (self.info.vantage, self.to_server) {
+            (Vantage::Wire, _) | (Vantage::Socket, Direction::Egress) => Side::Client,
+            (Vantage::Socket, Direction::Ingress) => Side::Server,
+        }
+    }
+
+    /// Whether something waits for time to pass.
+    pub(super) fn waits(&self) -> bool {
+        self.halves
+            .iter()
+            .any(|half| half.held().is_some() || half.blocked_since.is_some())
+    }
+
+    pub(super) fn is_ignored(&self) -> bool {
+        matches!(self.stage, Stage::Ignored)
+    }
+
+    pub(super) fn chunk(&mut self, chunk: &Chunk<'_>, limits: &Limits, observer: &mut dyn Observer) {
+        self.last_time = self.last_time.max(chunk.time);
+        if chunk.process.is_some() {
+            self.info.process = chunk.process;
+        }
+        if self.is_ignored() {
+            return;
+        }
+        let half = &mut self.halves[chunk.direction as usize];
+        let position = half.extend(chunk.position);
+        self.offer(
+            chunk.direction,
+            position,
+            chunk.length,
+            chunk.bytes,
+            chunk.time,
+            observer,
+        );
+        self.settle(chunk.direction, observer);
+        if let Some((_, bytes)) = self.halves[chunk.direction as usize].held()
+            && bytes > limits.held_bytes
+        {
+            self.give_up_first_hole(chunk.direction, observer);
+        }
+    }
+
+    fn offer(
+        &mut self,
+        direction: Direction,
+        position: u64,
+        length: u32,
+        bytes: &[u8],
+        time: u64,
+        observer: &mut dyn Observer,
+    ) {
+        let half = &mut self.halves[direction as usize];
+        if let Offer::Bytes(from) = half.offer(position, length, bytes, time) {
+            self.run(direction, &bytes[from..], time, false, observer);
+            let lost = self.halves[direction as usize].close_truncation();
+            self.report_gap(direction, lost, observer);
+        }
+    }
+
+    /// Takes in what waited and is in order by now, and lets a blocked flow go on.
+    fn settle(&mut self, direction: Direction, observer: &mut dyn Observer) {
+        while let Some((position, length, bytes, time)) = self.halves[direction as usize].release() {
+            self.offer(direction, position, length, &bytes, time, observer);
+        }
+        let mut direction = direction.opposite();
+        while self.halves[direction as usize].blocked_since.is_some() {
+            let came_on = self.run(direction, &[], 0, false, observer);
+            self.tell_end(direction, observer);
+            if !came_on {
+                break;
+            }
+            direction = direction.opposite();
+        }
+    }
+
+    fn report_gap(&mut self, direction: Direction, length: u64, observer: &mut dyn Observer) {
+        if length == 0 {
+            return;
+        }
+        let side = self.side();
+        match &mut self.stage {
+            Stage::Detecting => {
+                self.fresh = false;
+                observer.lost(&self.info, None, Loss::Gap, 1);
+                observer.lost(&self.info, None, Loss::GapBytes, length);
+            }
+            Stage::Speaking(protocol) => {
+                let mut output = Reporter {
+                    info: &self.info,
+                    side,
+                    protocol: protocol.name(),
+                    observer,
+                };
+                output.lost(Loss::Gap, 1);
+                output.lost(Loss::GapBytes, length);
+                protocol.gap(flow_of(direction, self.to_server), length, &mut output);
+            }
+            Stage::Ignored => {}
+        }
+    }
+
+    fn give_up_first_hole(&mut self, direction: Direction, observer: &mut dyn Observer) {
+        let lost = self.halves[direction as usize].close_first_hole();
+        self.report_gap(direction, lost, observer);
+        self.settle(direction, observer);
+    }
+
+    /// The receiver of `direction` has everything before `position`: what is missing below will not come.
+    pub(super) fn acknowledged(&mut self, direction: Direction, position: u32, observer: &mut dyn Observer) {
+        let half = &self.halves[direction as usize];
+        if half
+            .held_position()
+            .is_some_and(|held| half.extend(position) >= held)
+        {
+            self.give_up_first_hole(direction, observer);
+        }
+    }
+
+    /// Time has come to `now`: holes and blocked flows that waited long enough go on without.
+    pub(super) fn tick(&mut self, now: u64, limits: &Limits, observer: &mut dyn Observer) {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let half = &self.halves[direction as usize];
+            if half
+                .held()
+                .is_some_and(|(since, _)| now >= since.saturating_add(limits.patience))
+            {
+                self.give_up_first_hole(direction, observer);
+            }
+            let half = &self.halves[direction as usize];
+            if half
+                .blocked_since
+                .is_some_and(|since| now >= since.saturating_add(limits.patience))
+            {
+                self.run(direction, &[], 0, true, observer);
+                self.tell_end(direction, observer);
+                self.settle(direction, observer);
+            }
+        }
+    }
+
+    /// `direction` has ended, at `position` where that is known.
+    pub(super) fn end(
+        &mut self,
+        direction: Direction,
+        position: Option<u32>,
+        time: u64,
+        observer: &mut dyn Observer,
+    ) {
+        if std::mem::replace(&mut self.halves[direction as usize].ended, true) || self.is_ignored() {
+            return;
+        }
+        self.last_time = self.last_time.max(time);
+        self.flush(direction, position, observer);
+        self.halves[direction as usize].end_untold = Some(time);
+        self.tell_end(direction, observer);
+        self.settle(direction, observer);
+    }
+
+    /// Tells the protocol that a direction has ended, unless bytes before the end still wait.
+    fn tell_end(&mut self, direction: Direction, observer: &mut dyn Observer) {
+        let side = self.side();
+        let half = &mut self.halves[direction as usize];
+        let Some(time) = half.end_untold else { return };
+        let Stage::Speaking(protocol) = &mut self.stage else {
+            return;
+        };
+        if half.blocked_since.is_some() && !half.buffer.is_empty() {
+            return;
+        }
+        half.end_untold = None;
+        let time = if half.time_before == 0 {
+            time
+        } else {
+            half.time_before
+        };
+        let flow = flow_of(direction, self.to_server);
+        let mut output = Reporter {
+            info: &self.info,
+            side,
+            protocol: protocol.name(),
+            observer,
+        };
+        protocol.end(flow, time, &mut output);
+    }
+
+    /// Gives up all that is missing in `direction`, up to its end.
+    fn flush(&mut self, direction: Direction, position: Option<u32>, observer: &mut dyn Observer) {
+        while self.halves[direction as usize].held().is_some() {
+            self.give_up_first_hole(direction, observer);
+        }
+        let half = &mut self.halves[direction as usize];
+        if let Some(position) = position
+            && half.has_begun()
+        {
+            let lost = half.close_hole(half.extend(position));
+            self.report_gap(direction, lost, observer);
+        }
+    }
+
+    /// The connection is closed; the directions ended at these positions, where known.
+    pub(super) fn close(&mut self, positions: [Option<u32>; 2], time: u64, observer: &mut dyn Observer) {
+        if self.is_ignored() {
+            return;
+        }
+        self.run_out(positions, observer);
+        let side = self.side();
+        match &mut self.stage {
+            Stage::Speaking(protocol) => {
+                let mut output = Reporter {
+                    info: &self.info,
+                    side,
+                    protocol: protocol.name(),
+                    observer,
+                };
+                protocol.close(time, &mut output);
+            }
+            Stage::Detecting
+                if self.undetected > 0 || self.halves.iter().any(|half| !half.buffer.is_empty()) =>
+            {
+                observer.lost(&self.info, None, Loss::Foreign, 1);
+            }
+            _ => {}
+        }
+        self.stage = Stage::Ignored;
+    }
+
+    /// Observation of the connection ends.
+    pub(super) fn abandon(&mut self, observer: &mut dyn Observer) {
+        self.run_out([None, None], observer);
+        let side = self.side();
+        if let Stage::Speaking(protocol) = &mut self.stage {
+            let mut output = Reporter {
+                info: &self.info,
+                side,
+                protocol: protocol.name(),
+                observer,
+            };
+            protocol.abandon(&mut output);
+        }
+        self.stage = Stage::Ignored;
+    }
+
+    /// Nothing will come any more: holes are given up and blocked flows go on without.
+    fn run_out(&mut self, positions: [Option<u32>; 2], observer: &mut dyn Observer) {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            self.flush(direction, positions[direction as usize], observer);
+        }
+        for direction in [self.to_server, self.to_server.opposite()] {
+            if self.halves[direction as usize].blocked_since.is_some() {
+                self.run(direction, &[], 0, true, observer);
+                self.tell_end(direction, observer);
+                self.settle(direction, observer);
+            }
+            self.tell_end(direction, observer);
+        }
+    }
+
+    /// Runs the protocol over the unconsumed bytes of `direction` and `more`, seen at `time`, behind them.
+    /// Returns whether it came on.
+    fn run(
+        &mut self,
+        direction: Direction,
+        more: &[u8],
+        time: u64,
+        waited: bool,
+        observer: &mut dyn Observer,
+    ) -> bool {
+        let half = &mut self.halves[direction as usize];
+        half.took(more.len(), time);
+        // Parsed in place where nothing is left from before.
+        let mut buffer = std::mem::take(&mut half.buffer);
+        let in_place = buffer.is_empty();
+        if !in_place {
+            buffer.extend_from_slice(more);
+        }
+        let consumed = self.consume(direction, if in_place { more } else { &buffer }, waited, observer);
+        let half = &mut self.halves[direction as usize];
+        if in_place {
+            buffer.extend_from_slice(&more[consumed..]);
+        } else {
+            buffer.drain(..consumed);
+        }
+        half.buffer = buffer;
+        half.trim_marks();
+        if half.buffer.len() > Limits::BUFFER {
+            let lost = half.buffer.len() as u64;
+            half.discard();
+            self.report_gap(direction, lost, observer);
+        }
+        consumed > 0
+    }
+
+    /// Feeds `bytes`, which end at the half's `next`, to whatever the stage is. Returns how many are done with.
+    fn consume(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        waited: bool,
+        observer: &mut dyn Observer,
+    ) -> usize {
+        let mut at = 0;
+        loop {
+            let side = self.side();
+            let protocol = match &mut self.stage {
+                Stage::Ignored => return bytes.len(),
+                Stage::Detecting => {
+                    at += self.detect(direction, &bytes[at..], observer);
+                    match self.stage {
+                        Stage::Detecting => return at,
+                        _ => continue,
+                    }
+                }
+                Stage::Speaking(protocol) => protocol,
+            };
+            let half = &mut self.halves[direction as usize];
+            let position = half.next() - (bytes.len() - at) as u64;
+            let input = Input {
+                bytes: &bytes[at..],
+                time_before: half.time_before,
+                waited,
+                position,
+                marks: &half.marks,
+            };
+            let flow = flow_of(direction, self.to_server);
+            let mut output = Reporter {
+                info: &self.info,
+                side,
+                protocol: protocol.name(),
+                observer,
+            };
+            let progress = protocol.data(flow, input, &mut output);
+            debug_assert!(progress.consumed <= input.bytes.len());
+            let consumed = progress.consumed.min(input.bytes.len());
+            half.time_before = input.time_until(consumed);
+            at += consumed;
+            half.blocked_since = None;
+            match progress.then {
+                Then::More => return at,
+                Then::Skip(n) => {
+                    let left = bytes.len() - at;
+                    let here = usize::try_from(n).unwrap_or(usize::MAX).min(left);
+                    half.time_before = input.time_until(consumed + here);
+                    at += here;
+                    if (here as u64) < n {
+                        let until = half.next() + (n - here as u64);
+                        half.skip_to(until);
+                        if n - here as u64 >= WORTH_TELLING {
+                            observer.not_needed(self.info.id, direction, Some(until as u32));
+                        }
+                        return at;
+                    }
+                }
+                Then::SkipToEnd => {
+                    half.time_before = input.time_until(input.bytes.len());
+                    half.skip_forever();
+                    observer.not_needed(self.info.id, direction, None);
+                    return bytes.len();
+                }
+                Then::Blocked | Then::Wait => {
+                    // `Wait` is a block whose time does not run out.
+                    half.blocked_since = Some(match progress.then {
+                        Then::Blocked => input.time_at(consumed),
+                        _ => u64::MAX,
+                    });
+                    return at;
+                }
+                Then::Become(next) => {
+                    self.stage = Stage::Speaking(next);
+                    self.change_over(direction);
+                }
+                Then::Detect => {
+                    self.stage = Stage::Detecting;
+                    (self.turns, self.undetected, self.last_turn) = (0, 0, None);
+                    self.change_over(direction);
+                }
+                Then::Ignore => {
+                    self.ignore(observer);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// The other half is to be read anew, too: what it holds is blocked until this one has gone on.
+    fn change_over(&mut self, direction: Direction) {
+        let other = &mut self.halves[direction.opposite() as usize];
+        if !other.skips() || !other.ended {
+            other.stop_skipping();
+        }
+        other.blocked_since = Some(u64::MAX);
+    }
+
+    fn ignore(&mut self, observer: &mut dyn Observer) {
+        self.stage = Stage::Ignored;
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let half = &mut self.halves[direction as usize];
+            half.discard();
+            half.skip_forever();
+            half.blocked_since = None;
+            observer.not_needed(self.info.id, direction, None);
+        }
+    }
+
+    /// Looks for a message of some protocol in `bytes`. Returns how many can be none.
+    fn detect(&mut self, direction: Direction, bytes: &[u8], observer: &mut dyn Observer) -> usize {
+        let half = &self.halves[direction as usize];
+        let start = half.next() - bytes.len() as u64;
+        // Candidates: where a chunk begins; on a fresh connection, only where the direction begins.
+        let candidates: Vec<usize> = if self.fresh {
+            vec![0]
+        } else {
+            let offsets = half.marks.iter().filter(|mark| mark.position >= start);
+            offsets
+                .map(|mark| (mark.position - start) as usize)
+                .filter(|&at| at < bytes.len())
+                .collect()
+        };
+        for &at in &candidates {
+            let candidate = &bytes[at..];
+            let mut maybe = false;
+            for detector in DETECTORS {
+                match (detector.detect)(candidate, self.fresh) {
+                    Detection::No => {}
+                    Detection::Maybe => maybe = true,
+                    Detection::Yes(flow) => {
+                        self.to_server = match flow {
+                            Flow::ToServer => direction,
+                            Flow::ToClient => direction.opposite(),
+                        };
+                        self.stage = Stage::Speaking((detector.create)(self.fresh));
+                        self.change_over(direction);
+                        observer.lost(&self.info, Some(detector.name), Loss::ResyncBytes, at as u64);
+                        observer.detected(&self.info, self.side(), detector.name);
+                        return at;
+                    }
+                }
+            }
+            if maybe && candidate.len() < DETECTION_WINDOW {
+                return at;
+            }
+            if self.last_turn.replace(direction) != Some(direction) {
+                self.turns += 1;
+            }
+        }
+        self.undetected += bytes.len() as u64;
+        let encrypted = is_tls(bytes);
+        let asked = match self.info.opener {
+            Opener::Local => direction == Direction::Egress,
+            Opener::Remote => direction == Direction::Ingress,
+            Opener::Unknown => self.turns > 1,
+        };
+        if encrypted
+            || self.fresh && asked
+            || self.turns > DETECTION_TURNS
+            || self.undetected > DETECTION_BYTES
+        {
+            let loss = if encrypted { Loss::Encrypted } else { Loss::Foreign };
+            observer.lost(&self.info, None, loss, 1);
+            self.ignore(observer);
+        }
+        bytes.len()
+    }
+}
+
+/// A TLS record header (RFC 8446 § 5.1) of a plausible length, with a handshake or application data.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [20..=23, 3, 0..=4, high, low, ..] if u16::from_be_bytes([*high, *low]) <= (1 << 14) + 256)
+}

@@ -1,0 +1,33 @@
+//! What the pipeline yields.
+
+use crate::protocol::http;
+use crate::trace_context::SpanContext;
+
+/// A request with its outcome, borrowed from the connection's state for the time of the call.
+#[derive(Debug, Clone)]
+pub struct Transaction<'a> {
+    /// First byte of the request, nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// Last byte of the response, nanoseconds since the Unix epoch.
+    pub end: u64,
+    /// `error.type`, where the protocol itself (not a status code) says that it failed.
+    pub error: Option<&'a str>,
+    /// The caller's span, where the request carried a trace context.
+    pub remote_parent: Option<SpanContext>,
+    /// A span reported earlier on this connection that this one belongs under.
+    pub parent: Option<SpanContext>,
+    /// The protocol's own part.
+    pub record: Record<'a>,
+}
+
+/// The protocol's own part of a transaction.
+#[derive(Debug, Clone)]
+pub enum Record<'a> {
+    /// HTTP of any version.
+    Http(http::Record<'a>),
+    /// A WebSocket session, from upgrade to close.
+    WebSocket(http::WebSocketRecord<'a>),
+}
+
+/// `error.type` of a request whose connection or stream closed before its response was complete.
+pub const CONNECTION_CLOSED: &str = "connection_closed";
