@@ -1,0 +1,1 @@
+//! Capture files as a source of connection events.

@@ -1,0 +1,1 @@
+//! From transactions to spans, RED metrics and OTLP.

@@ -1,0 +1,3 @@
+//! Every chore of Redwire: `cargo xtask …`.
+
+fn main() {}
