@@ -4,7 +4,7 @@ use super::half::{Half, Offer};
 use super::{Chunk, Limits, Origin};
 use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
 use crate::loss::Loss;
-use crate::output::{Observer, Output};
+use crate::output::{Need, Observer, Output};
 use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then};
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
@@ -443,7 +443,7 @@ impl Connection {
                         let until = half.next() + (n - here as u64);
                         half.skip_to(until);
                         if n - here as u64 >= WORTH_TELLING {
-                            observer.not_needed(self.info.id, direction, Some(until as u32));
+                            observer.need(self.info.id, direction, Need::From(until as u32));
                         }
                         return at;
                     }
@@ -451,7 +451,7 @@ impl Connection {
                 Then::SkipToEnd => {
                     half.time_before = input.time_until(input.bytes.len());
                     half.skip_forever();
-                    observer.not_needed(self.info.id, direction, None);
+                    observer.need(self.info.id, direction, Need::Lengths);
                     return bytes.len();
                 }
                 Then::Blocked | Then::Wait => {
@@ -495,7 +495,7 @@ impl Connection {
             half.discard();
             half.skip_forever();
             half.blocked_since = None;
-            observer.not_needed(self.info.id, direction, None);
+            observer.need(self.info.id, direction, Need::Nothing);
         }
     }
 
