@@ -99,6 +99,8 @@ pub struct OpenEvent {
     pub path_length: u32,
     /// Zero.
     pub padding: u32,
+    /// Inode of the socket.
+    pub inode: u64,
     /// Path of a unix socket's listening end; begins with a zero byte where abstract.
     pub path: [u8; UNIX_PATH + 4],
 }
@@ -231,10 +233,34 @@ pub struct Executable {
     pub padding: u32,
 }
 
+/// What the kernel side remembers of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionState {
+    /// Tells this `struct sock` from an earlier one at its address.
+    pub inode: u64,
+    /// Positions behind the last bytes of egress and ingress.
+    pub next: [u32; 2],
+    /// Positions of the first bytes.
+    pub origin: [u32; 2],
+    /// `AF_INET`, `AF_INET6` or `AF_UNIX`.
+    pub family: u16,
+    /// An [`opener`].
+    pub opener: u8,
+    /// Whether `origin` is where the connection began.
+    pub origin_known: u8,
+    /// User space knows of it.
+    pub announced: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+}
+
 /// Value of the map of what is not needed, by `struct sock`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NotNeeded {
+    /// The socket's inode: a `struct sock` at the same address can be another connection by now.
+    pub inode: u64,
     /// No byte before these positions, of egress and ingress.
     pub until: [u32; 2],
     /// A [`need`] of egress and ingress.
@@ -347,8 +373,10 @@ pub mod counter {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Executable, NotNeeded, Offsets, ProcessState, Settings};
+    use super::{ConnectionState, Executable, NotNeeded, Offsets, ProcessState, Settings};
 
+    // SAFETY: as below.
+    unsafe impl aya::Pod for ConnectionState {}
     // SAFETY: `repr(C)` integers without implicit padding.
     unsafe impl aya::Pod for Executable {}
     // SAFETY: as above.

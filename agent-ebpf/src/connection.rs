@@ -1,31 +1,12 @@
 //! The state of a connection, and what a call on it means.
 
 use redwire_common::{
-    DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, ProcessState, UNIX_PATH, counter, kind, need, opener,
+    ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, ProcessState, UNIX_PATH, counter, kind, need, opener,
 };
 
 use crate::emit::{self, Buffers};
 use crate::kernel::{self, AF_UNIX, Socket};
 use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, PROCESSES, count, setting};
-
-/// What the kernel side remembers of a connection.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Connection {
-    /// Tells this `struct sock` from an earlier one at its address.
-    pub inode: u64,
-    /// Positions behind the last bytes of egress and ingress.
-    pub next: [u32; 2],
-    /// Positions of the first bytes.
-    pub origin: [u32; 2],
-    pub family: u16,
-    pub opener: u8,
-    /// Whether `origin` is where the connection began.
-    pub origin_known: u8,
-    /// User space knows of it.
-    pub announced: u8,
-    pub padding: [u8; 3],
-}
 
 /// Who makes a call.
 #[derive(Clone, Copy)]
@@ -90,9 +71,11 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
         }
         connection.next = [kernel::write_seq(socket.sock)?, kernel::copied_seq(socket.sock)?];
         connection.origin = kernel::origins(socket.sock)?;
-        connection.origin_known = (connection.next == connection.origin) as u8;
+        connection.origin_known = (opener != opener::UNKNOWN) as u8;
+        if opener != opener::UNKNOWN {
+            connection.origin = connection.next;
+        }
     }
-    let _ = NOT_NEEDED.remove(socket.sock);
     CONNECTIONS.insert(socket.sock, connection, 0).ok()?;
     let connection = CONNECTIONS.get_ptr_mut(socket.sock)?;
     Some(unsafe { &mut *connection })
@@ -116,6 +99,7 @@ fn announce(connection: &mut Connection, caller: &Caller, sock: u64, time: u64) 
         origin_known: connection.origin_known,
         path_length: 0,
         padding: 0,
+        inode: connection.inode,
         path: [0; UNIX_PATH + 4],
     };
     if connection.family == AF_UNIX {
@@ -157,7 +141,11 @@ pub fn transferred(
         // For a connection that is new to us, `next` was read after the call.
         let new = connection.announced == 0 && expected == end;
         if new {
-            connection.origin_known = (connection.origin == origins_before(connection, way, start)) as u8;
+            let before = origins_before(connection, way, start);
+            // The SYN of the end that connects is acknowledged too, and counted.
+            connection.origin_known =
+                (connection.origin[1] == before[1] && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
+            connection.origin[0] = before[0];
         }
         // Two calls at once on one direction: which bytes lie where can't be told.
         (start, new || start == expected)
@@ -167,7 +155,8 @@ pub fn transferred(
     let mut header_only = !placed;
     if let Some(known) = known {
         let known = unsafe { *known };
-        match known.state[way] {
+        let state = if known.inode == socket.inode { known.state[way] } else { need::ALL };
+        match state {
             need::NOTHING => {
                 count(counter::UNNEEDED_BYTES, u64::from(length));
                 return Some(());

@@ -15,6 +15,22 @@ const BPF_RB_AVAIL_DATA: u64 = 0;
 pub struct Scratch {
     header: DataEvent,
     bytes: [u8; PIECE],
+    walk: Walk,
+}
+
+/// How far a call is handed over. In a map and not in registers, so that the verifier sees the same state in each
+/// turn of the loop.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Walk {
+    buffers: Buffers,
+    /// Bytes at the front that are not wanted.
+    skip: u64,
+    /// Bytes still to hand over.
+    left: u64,
+    captured: u64,
+    /// Full pieces handed over.
+    pieces: u64,
 }
 
 const HEADER: usize = size_of::<DataEvent>();
@@ -87,74 +103,77 @@ pub fn data(header: &DataEvent, buffers: &Buffers, skip: u64) -> u64 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
     let scratch = unsafe { &mut *scratch };
     scratch.header = *header;
-    let mut buffers = *buffers;
-    let mut skip = skip;
-    let mut left = u64::from(header.length);
-    let mut captured = 0;
-    let mut pieces = 0;
+    let walk = Walk { buffers: *buffers, skip, left: u64::from(header.length), captured: 0, pieces: 0 };
+    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
     for _ in 0..CALL_BUFFERS + CALL_PIECES {
-        if left == 0 || pieces == CALL_PIECES {
+        if !piece(scratch) {
             break;
         }
-        if buffers.left == 0 {
-            if buffers.count == 0 {
-                break;
-            }
-            let Ok(iovec) = (unsafe { bpf_probe_read_user(buffers.vector as *const [u64; 2]) }) else { break };
-            buffers.vector += 16;
-            buffers.count -= 1;
-            buffers.base = iovec[0];
-            buffers.left = iovec[1];
+    }
+    let walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    if walk.left > 0 || header.length == 0 {
+        scratch.header.length = walk.left as u32;
+        scratch.header.captured = 0;
+        output(scratch, 0, walk.left);
+    }
+    walk.captured
+}
+
+/// Takes one step: the next buffer, or the next piece of one. `false` where nothing more can be handed over.
+#[inline(always)]
+fn piece(scratch: &mut Scratch) -> bool {
+    let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    if walk.left == 0 || walk.pieces >= CALL_PIECES as u64 {
+        return false;
+    }
+    if walk.buffers.left == 0 {
+        if walk.buffers.count == 0 {
+            return false;
         }
-        if skip > 0 {
-            let n = if skip < buffers.left { skip } else { buffers.left };
-            skip -= n;
-            buffers.base += n;
-            buffers.left -= n;
-            continue;
-        }
-        let mut n = if left < buffers.left { left } else { buffers.left };
-        if n > PIECE as u64 {
-            n = PIECE as u64;
-        }
-        if n == 0 {
-            continue;
-        }
-        let size = n as usize;
-        // The verifier must see the bound on the register that is used.
-        if size > PIECE {
-            break;
-        }
+        let Ok(iovec) = (unsafe { bpf_probe_read_user(walk.buffers.vector as *const [u64; 2]) }) else {
+            return false;
+        };
+        walk.buffers.vector += 16;
+        walk.buffers.count -= 1;
+        [walk.buffers.base, walk.buffers.left] = iovec;
+    }
+    let skip = if walk.skip < walk.buffers.left { walk.skip } else { walk.buffers.left };
+    walk.skip -= skip;
+    walk.buffers.base += skip;
+    walk.buffers.left -= skip;
+    let n = if walk.left < walk.buffers.left { walk.left } else { walk.buffers.left };
+    let size = if n > PIECE as u64 { PIECE } else { n as usize };
+    if size > 0 && size <= PIECE {
         let bytes = unsafe { scratch.bytes.get_unchecked_mut(..size) };
-        if unsafe { bpf_probe_read_user_buf(buffers.base as *const u8, bytes) }.is_err() {
-            break;
+        if unsafe { bpf_probe_read_user_buf(walk.buffers.base as *const u8, bytes) }.is_err() {
+            return false;
         }
         scratch.header.length = size as u32;
         scratch.header.captured = size as u32;
-        let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), HEADER + size) };
-        if EVENTS.output::<[u8]>(record, wake()).is_err() {
-            count(counter::LOST_EVENTS, 1);
-            count(counter::LOST_BYTES, n);
-        } else {
-            captured += n;
+        if output(scratch, size, size as u64) {
+            walk.captured += size as u64;
         }
         scratch.header.position = scratch.header.position.wrapping_add(size as u32);
-        buffers.base += n;
-        buffers.left -= n;
-        left -= n;
+        walk.buffers.base += size as u64;
+        walk.buffers.left -= size as u64;
+        walk.left -= size as u64;
         // Small buffers of a vector cost an event each, but only full pieces count towards the limit in bytes.
-        pieces += (size == PIECE) as usize;
+        walk.pieces += u64::from(size == PIECE);
     }
-    if left > 0 || header.length == 0 {
-        scratch.header.length = left as u32;
-        scratch.header.captured = 0;
-        let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), HEADER) };
-        if EVENTS.output::<[u8]>(record, wake()).is_err() {
-            count(counter::LOST_EVENTS, 1);
-            count(counter::LOST_BYTES, left);
-        }
+    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
+    true
+}
+
+/// Writes the header and `size` bytes behind it; what does not get through is counted as `length` bytes.
+#[inline(always)]
+fn output(scratch: &Scratch, size: usize, length: u64) -> bool {
+    let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), HEADER + size) };
+    let written = EVENTS.output::<[u8]>(record, wake()).is_ok();
+    if !written {
+        count(counter::LOST_EVENTS, 1);
+        count(counter::LOST_BYTES, length);
     }
-    captured
+    written
 }
 
 /// The header of [`kind::DATA`] for a whole call.

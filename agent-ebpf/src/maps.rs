@@ -2,9 +2,8 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use redwire_common::{Executable, NotNeeded, Offsets, ProcessState, Settings, counter};
+use redwire_common::{ConnectionState, Executable, NotNeeded, Offsets, ProcessState, Settings, counter};
 
-use crate::connection::Connection;
 use crate::emit::Scratch;
 
 #[unsafe(no_mangle)]
@@ -46,7 +45,7 @@ pub static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1_024, 0);
 
 /// Connections of selected processes by `struct sock`.
 #[map]
-pub static CONNECTIONS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(65_536, 0);
+pub static CONNECTIONS: LruHashMap<u64, ConnectionState> = LruHashMap::with_max_entries(65_536, 0);
 
 /// What user space does not need, by `struct sock`.
 #[map]

@@ -24,6 +24,7 @@ pub struct Scratch {
     event: ExecEvent,
     environment: [u8; ENVIRONMENT],
     string: [u8; STRING],
+    walk: Walk,
 }
 
 #[map]
@@ -80,7 +81,7 @@ fn exec() -> Option<()> {
     let (start, end) = kernel::environment()?;
     let (inode, device) = kernel::executable()?;
     let mut by = 0;
-    if setting!(by_environment) != 0 && opts_in(start, end, &mut scratch.string) {
+    if setting!(by_environment) != 0 && opts_in(start, end, scratch) {
         by |= verdict::ENVIRONMENT;
     }
     let mut unknown = false;
@@ -130,25 +131,32 @@ fn exec() -> Option<()> {
     Some(())
 }
 
+/// Where the walk through an environment is. In a map and not in registers, so that the verifier sees the same
+/// state in each turn of the loop.
+#[repr(C)]
+struct Walk {
+    at: u64,
+    begins: u64,
+}
+
 /// Whether the environment holds `REDWIRE_ENABLE=true`.
 #[inline(always)]
-fn opts_in(start: u64, end: u64, string: &mut [u8; STRING]) -> bool {
-    let mut at = start;
-    let mut begins = true;
+fn opts_in(start: u64, end: u64, scratch: &mut Scratch) -> bool {
+    let walk = &raw mut scratch.walk;
+    unsafe { walk.write_volatile(Walk { at: start, begins: 1 }) };
     for _ in 0..STRINGS {
+        let Walk { at, begins } = unsafe { walk.read_volatile() };
         if at >= end {
             break;
         }
-        let Ok(length) = (unsafe { bpf_probe_read_user_str_bytes(at as *const u8, string) }.map(|s| s.len()))
-        else {
-            break;
-        };
-        if begins && length == OPT_IN_LENGTH && is_opt_in(string) {
+        let string = unsafe { bpf_probe_read_user_str_bytes(at as *const u8, &mut scratch.string) };
+        let Ok(length) = string.map(|string| string.len()) else { break };
+        if begins != 0 && length == OPT_IN_LENGTH && is_opt_in(&scratch.string) {
             return true;
         }
         // One that fills the buffer goes on behind what was read of it.
-        begins = length < STRING - 1;
-        at += length as u64 + u64::from(begins);
+        let whole = u64::from(length < STRING - 1);
+        unsafe { walk.write_volatile(Walk { at: at + length as u64 + whole, begins: whole }) };
     }
     false
 }

@@ -1,7 +1,7 @@
 //! Offsets of kernel struct members, from the running kernel's BTF.
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use btf_rs::{Backend, Btf, BtfType as _, Type};
+use btf_rs::{Backend, Btf, Type};
 use redwire_common::Offsets;
 use std::path::Path;
 
