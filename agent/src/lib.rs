@@ -1,3 +1,5 @@
 //! The Redwire agent: one folder per stage of the way from byte to span.
 
+pub mod config;
+pub mod discover;
 pub mod source;
