@@ -3,6 +3,7 @@
 
 mod clock;
 mod event;
+pub mod floor;
 pub mod offsets;
 
 use crate::source::ebpf::event::Event;
