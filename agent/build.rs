@@ -14,9 +14,21 @@ fn main() -> Result<()> {
         std::env::set_var("RUSTC_BOOTSTRAP", "1");
     }
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent-ebpf");
-    let package = Package { name: "redwire-ebpf", root_dir: root, ..Package::default() };
-    aya_build::build_ebpf([package], Toolchain::Custom(include_str!("../rust-toolchain.toml").split('"').nth(1).context("rust-toolchain.toml names no channel")?))
-        .context("the kernel programs did not build; `cargo xtask setup` installs bpf-linker and rust-src")
+    let package = Package {
+        name: "redwire-ebpf",
+        root_dir: root,
+        ..Package::default()
+    };
+    aya_build::build_ebpf(
+        [package],
+        Toolchain::Custom(
+            include_str!("../rust-toolchain.toml")
+                .split('"')
+                .nth(1)
+                .context("rust-toolchain.toml names no channel")?,
+        ),
+    )
+    .context("the kernel programs did not build; `cargo xtask setup` installs bpf-linker and rust-src")
 }
 
 /// Where `cargo xtask setup` puts its tools.

@@ -215,11 +215,13 @@ pub struct ProcessEvent {
 pub struct ProcessState {
     /// [`verdict`]s that apply.
     pub selected_by: u32,
-    /// Zero.
-    pub padding: u32,
-    /// Bytes of its payload that were handed to user space.
-    pub captured: u64,
 }
+
+/// Value of the map of which processes are selected, by tgid / 64: a byte each, 1 where it is.
+pub type ProcessFlags = [u8; PROCESSES_PER_ENTRY as usize];
+
+/// Processes that one [`ProcessFlags`] covers.
+pub const PROCESSES_PER_ENTRY: u32 = 64;
 
 /// Key of the map of known executables.
 #[repr(C)]
@@ -284,7 +286,10 @@ pub mod need {
 /// Offsets in bytes of kernel struct members, from BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "each is the offset of the member it is named after: struct_member")]
+#[expect(
+    missing_docs,
+    reason = "each is the offset of the member it is named after: struct_member"
+)]
 pub struct Offsets {
     pub task_files: u32,
     pub task_mm: u32,
@@ -305,8 +310,8 @@ pub struct Offsets {
     pub inode_ino: u32,
     pub inode_sb: u32,
     pub super_block_dev: u32,
+    /// The member behind it is `sk`.
     pub socket_file: u32,
-    pub socket_sk: u32,
     /// Of `i_ino` in `struct socket_alloc`, which begins with the `struct socket`.
     pub socket_ino: u32,
     pub sock_family: u32,
@@ -347,6 +352,8 @@ pub struct Settings {
     pub follow: u32,
     /// Process whose own calls are never looked at: the agent.
     pub agent: u32,
+    /// 1: the kernel has typed pointers (Linux 5.11), which are followed at no cost.
+    pub typed: u32,
     /// Bytes in the ring buffer at which the reader is woken; it looks by itself every few milliseconds.
     pub wake_at: u32,
 }

@@ -19,7 +19,10 @@ mod target {
     #[inline(always)]
     pub fn call(regs: *const u8) -> Option<Call> {
         let r = unsafe { bpf_probe_read_kernel(regs.wrapping_add(R10).cast::<[u64; 9]>()) }.ok()?;
-        Some(Call { number: r[8], args: [r[7], r[6], r[5], r[0]] })
+        Some(Call {
+            number: r[8],
+            args: [r[7], r[6], r[5], r[0]],
+        })
     }
 
     pub mod number {
@@ -57,7 +60,10 @@ mod target {
     pub fn call(regs: *const u8) -> Option<Call> {
         let x = unsafe { bpf_probe_read_kernel(regs.wrapping_add(X1).cast::<[u64; 3]>()) }.ok()?;
         let o = unsafe { bpf_probe_read_kernel(regs.wrapping_add(ORIG_X0).cast::<[u64; 2]>()) }.ok()?;
-        Some(Call { number: o[1] & 0xffff_ffff, args: [o[0], x[0], x[1], x[2]] })
+        Some(Call {
+            number: o[1] & 0xffff_ffff,
+            args: [o[0], x[0], x[1], x[2]],
+        })
     }
 
     pub mod number {

@@ -4,8 +4,8 @@
 //! is noted at their entry, for the time and because the descriptor may be gone at the exit (close(2) of another
 //! thread).
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use redwire_common::{CloseEvent, EGRESS, INGRESS, kind, opener};
@@ -61,7 +61,12 @@ fn enter(regs: *const u8) -> Option<()> {
     let fd = out_descriptor(&call);
     let socket = kernel::socket(fd)?;
     let time = unsafe { bpf_ktime_get_ns() };
-    let begun = Begun { call: call_key(&call), time, sock: socket.sock, inode: socket.inode };
+    let begun = Begun {
+        call: call_key(&call),
+        time,
+        sock: socket.sock,
+        inode: socket.inode,
+    };
     match BEGUN.get_ptr_mut(ids.0) {
         Some(slot) => unsafe { *slot = begun },
         None => BEGUN.insert(ids.0, begun, 0).ok()?,
@@ -72,7 +77,11 @@ fn enter(regs: *const u8) -> Option<()> {
 /// The descriptor that a call writes to.
 #[inline(always)]
 fn out_descriptor(call: &Call) -> u64 {
-    if call.number == number::SPLICE { call.args[2] } else { call.args[0] }
+    if call.number == number::SPLICE {
+        call.args[2]
+    } else {
+        call.args[0]
+    }
 }
 
 /// Never 0: a begun call whose key is 0 has ended.
@@ -127,9 +136,12 @@ fn exit(regs: *const u8, result: u64) -> Option<()> {
     let caller = connection::caller(ids())?;
     let call = arch::call(regs)?;
     match call.number {
-        number::READ | number::READV | number::RECVFROM | number::RECVMSG | number::RECVMMSG | number::PREADV2 => {
-            received(&caller, &call, result)
-        }
+        number::READ
+        | number::READV
+        | number::RECVFROM
+        | number::RECVMSG
+        | number::RECVMMSG
+        | number::PREADV2 => received(&caller, &call, result),
         number::WRITE
         | number::WRITEV
         | number::SENDTO
@@ -219,7 +231,11 @@ fn sent(caller: &Caller, call: &Call, result: u64) -> Option<()> {
     if result == 0 {
         return None;
     }
-    let socket = Socket { sock: begun.sock, inode: begun.inode, file: 0 };
+    let socket = Socket {
+        sock: begun.sock,
+        inode: begun.inode,
+        file: 0,
+    };
     let time = begun.time;
     if call.number == number::SENDMMSG {
         return messages(caller, call, &socket, EGRESS, time, result);

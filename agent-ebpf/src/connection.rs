@@ -1,36 +1,40 @@
 //! The state of a connection, and what a call on it means.
 
 use redwire_common::{
-    ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, ProcessState, UNIX_PATH, counter, kind, need, opener,
+    ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, UNIX_PATH, counter, kind,
+    need, opener,
 };
 
 use crate::emit::{self, Buffers};
 use crate::kernel::{self, AF_UNIX, Socket};
-use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, PROCESSES, count, setting};
+use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, count, selected_flag, setting};
 
 /// Who makes a call.
 #[derive(Clone, Copy)]
 pub struct Caller {
     /// Thread and thread group id.
     pub ids: (u32, u32),
-    /// Its entry, where the process is selected.
-    pub process: Option<*mut ProcessState>,
+    /// Its process is selected; else only a port can be.
+    pub selected: bool,
 }
 
 /// The caller, if the call may be looked at: its process is selected, or connections are by port.
 #[inline(always)]
 pub fn caller(ids: (u32, u32)) -> Option<Caller> {
-    match PROCESSES.get_ptr_mut(ids.1) {
-        Some(process) => Some(Caller { ids, process: Some(process) }),
-        None if setting!(by_port) != 0 && ids.1 != setting!(agent) => Some(Caller { ids, process: None }),
-        None => None,
+    let selected = unsafe { selected_flag(ids.1)?.read() } != 0;
+    if selected || setting!(by_port) != 0 && ids.1 != setting!(agent) {
+        Some(Caller { ids, selected })
+    } else {
+        None
     }
 }
 
 /// Whether this connection of an unselected process is selected by its port.
 #[inline(always)]
 fn port_is_selected(sock: u64) -> bool {
-    let Some((local, remote)) = kernel::ports(sock) else { return false };
+    let Some((local, remote)) = kernel::ports(sock) else {
+        return false;
+    };
     PORTS.get_ptr(local).is_some() || PORTS.get_ptr(remote).is_some()
 }
 
@@ -49,7 +53,7 @@ pub fn enter(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mu
 #[inline(never)]
 fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
     let family = kernel::stream_family(socket)?;
-    if caller.process.is_none() && (family == AF_UNIX || !port_is_selected(socket.sock)) {
+    if !caller.selected && (family == AF_UNIX || !port_is_selected(socket.sock)) {
         return None;
     }
     let mut connection = Connection {
@@ -136,15 +140,20 @@ pub fn transferred(
     let (start, placed) = if connection.family == AF_UNIX {
         (expected, true)
     } else {
-        let end = if direction == EGRESS { kernel::write_seq(socket.sock)? } else { kernel::copied_seq(socket.sock)? };
+        let end = if direction == EGRESS {
+            kernel::write_seq(socket.sock)?
+        } else {
+            kernel::copied_seq(socket.sock)?
+        };
         let start = end.wrapping_sub(length);
         // For a connection that is new to us, `next` was read after the call.
         let new = connection.announced == 0 && expected == end;
         if new {
             let before = origins_before(connection, way, start);
             // The SYN of the end that connects is acknowledged too, and counted.
-            connection.origin_known =
-                (connection.origin[1] == before[1] && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
+            connection.origin_known = (connection.origin[1] == before[1]
+                && before[0].wrapping_sub(connection.origin[0]) <= 1)
+                as u8;
             connection.origin[0] = before[0];
         }
         // Two calls at once on one direction: which bytes lie where can't be told.
@@ -155,7 +164,11 @@ pub fn transferred(
     let mut header_only = !placed;
     if let Some(known) = known {
         let known = unsafe { *known };
-        let state = if known.inode == socket.inode { known.state[way] } else { need::ALL };
+        let state = if known.inode == socket.inode {
+            known.state[way]
+        } else {
+            need::ALL
+        };
         match state {
             need::NOTHING => {
                 count(counter::UNNEEDED_BYTES, u64::from(length));
@@ -164,13 +177,21 @@ pub fn transferred(
             need::FROM => {
                 let ahead = known.until[way].wrapping_sub(start) as i32;
                 if ahead > 0 {
-                    let unneeded = if (ahead as u32) < length { ahead as u32 } else { length };
+                    let unneeded = if (ahead as u32) < length {
+                        ahead as u32
+                    } else {
+                        length
+                    };
                     count(counter::UNNEEDED_BYTES, u64::from(unneeded));
                     if ahead as u32 > length {
                         return Some(());
                     }
                     // The call that reaches the end is told, for its time.
-                    if ahead as u32 == length { header_only = true } else { skip = ahead as u32 }
+                    if ahead as u32 == length {
+                        header_only = true
+                    } else {
+                        skip = ahead as u32
+                    }
                 }
             }
             need::LENGTHS => {
@@ -188,16 +209,23 @@ pub fn transferred(
     if !placed {
         count(counter::UNPLACED_CALLS, 1);
     }
-    let header: DataEvent =
-        emit::header(caller.ids, socket.sock, time, start.wrapping_add(skip), length - skip, direction);
+    let header: DataEvent = emit::header(
+        caller.ids,
+        socket.sock,
+        time,
+        start.wrapping_add(skip),
+        length - skip,
+        direction,
+    );
     let none = Buffers::none();
-    let captured = emit::data(&header, if header_only { &none } else { buffers }, u64::from(skip));
+    let captured = emit::data(
+        &header,
+        if header_only { &none } else { buffers },
+        u64::from(skip),
+    );
     if !header_only {
         count(counter::CAPTURED_BYTES, captured);
         count(counter::UNCAPTURED_BYTES, u64::from(length - skip) - captured);
-    }
-    if let Some(process) = caller.process {
-        unsafe { (*process).captured += captured };
     }
     Some(())
 }
@@ -205,7 +233,11 @@ pub fn transferred(
 /// Where both directions stood before a call that moved `way` on from `start`.
 #[inline(always)]
 fn origins_before(connection: &Connection, way: usize, start: u32) -> [u32; 2] {
-    if way == 0 { [start, connection.next[1]] } else { [connection.next[0], start] }
+    if way == 0 {
+        [start, connection.next[1]]
+    } else {
+        [connection.next[0], start]
+    }
 }
 
 /// connect(2) or accept(2) succeeded.
@@ -219,10 +251,20 @@ pub fn opened(caller: &Caller, socket: &Socket, opener: u8, time: u64) -> Option
 /// A direction has ended: a read returned 0, or shutdown(2).
 #[inline(always)]
 pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
-    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else { return };
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
+        return;
+    };
     let position = unsafe { (*connection).next[(direction & 1) as usize] };
     let tgid = caller.ids.1;
-    emit::event(&EndEvent { kind: kind::END, tgid, sock, time, position, direction, padding: [0; 3] });
+    emit::event(&EndEvent {
+        kind: kind::END,
+        tgid,
+        sock,
+        time,
+        position,
+        direction,
+        padding: [0; 3],
+    });
 }
 
 /// Directions that `how` of shutdown(2) ends.

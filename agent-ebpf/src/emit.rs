@@ -51,12 +51,22 @@ pub struct Buffers {
 impl Buffers {
     #[inline(always)]
     pub fn one(base: u64, length: u64) -> Buffers {
-        Buffers { base, left: length, vector: 0, count: 0 }
+        Buffers {
+            base,
+            left: length,
+            vector: 0,
+            count: 0,
+        }
     }
 
     #[inline(always)]
     pub fn vector(vector: u64, count: u64) -> Buffers {
-        Buffers { base: 0, left: 0, vector, count }
+        Buffers {
+            base: 0,
+            left: 0,
+            vector,
+            count,
+        }
     }
 
     #[inline(always)]
@@ -96,14 +106,61 @@ fn wake() -> u64 {
     }
 }
 
+/// Size of an event that is written in place, its header included: most requests and many answers fit.
+const SMALL: usize = 512;
+
+/// Hands over a call of one small buffer. `None` where it is none.
+#[inline(always)]
+fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
+    if buffers.left == 0 && buffers.count > 0 {
+        let iovec = unsafe { bpf_probe_read_user(buffers.vector as *const [u64; 2]) }.ok()?;
+        *buffers = Buffers {
+            base: iovec[0],
+            left: iovec[1],
+            vector: buffers.vector + 16,
+            count: buffers.count - 1,
+        };
+    }
+    let length = header.length as usize;
+    if length == 0 || length > SMALL - HEADER || buffers.left < length as u64 {
+        return None;
+    }
+    let Some(mut record) = EVENTS.reserve::<[u64; SMALL / 8]>(0) else {
+        count(counter::LOST_EVENTS, 1);
+        count(counter::LOST_BYTES, length as u64);
+        return Some(0);
+    };
+    let base = record.as_mut_ptr().cast::<u8>();
+    let bytes = unsafe { core::slice::from_raw_parts_mut(base.add(HEADER), length) };
+    let read = unsafe { bpf_probe_read_user_buf(buffers.base as *const u8, bytes) }.is_ok();
+    let captured = if read { length as u32 } else { 0 };
+    unsafe { base.cast::<DataEvent>().write(DataEvent { captured, ..*header }) };
+    record.submit(wake());
+    Some(u64::from(captured))
+}
+
 /// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not
 /// cover. Returns how many bytes of payload it handed over.
 #[inline(never)]
 pub fn data(header: &DataEvent, buffers: &Buffers, skip: u64) -> u64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let mut buffers = *buffers;
+    if skip == 0
+        && let Some(captured) = small(header, &mut buffers)
+    {
+        return captured;
+    }
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
     let scratch = unsafe { &mut *scratch };
     scratch.header = *header;
-    let walk = Walk { buffers: *buffers, skip, left: u64::from(header.length), captured: 0, pieces: 0 };
+    let walk = Walk {
+        buffers,
+        skip,
+        left: u64::from(header.length),
+        captured: 0,
+        pieces: 0,
+    };
     unsafe { (&raw mut scratch.walk).write_volatile(walk) };
     for _ in 0..CALL_BUFFERS + CALL_PIECES {
         if !piece(scratch) {
@@ -137,11 +194,19 @@ fn piece(scratch: &mut Scratch) -> bool {
         walk.buffers.count -= 1;
         [walk.buffers.base, walk.buffers.left] = iovec;
     }
-    let skip = if walk.skip < walk.buffers.left { walk.skip } else { walk.buffers.left };
+    let skip = if walk.skip < walk.buffers.left {
+        walk.skip
+    } else {
+        walk.buffers.left
+    };
     walk.skip -= skip;
     walk.buffers.base += skip;
     walk.buffers.left -= skip;
-    let n = if walk.left < walk.buffers.left { walk.left } else { walk.buffers.left };
+    let n = if walk.left < walk.buffers.left {
+        walk.left
+    } else {
+        walk.buffers.left
+    };
     let size = if n > PIECE as u64 { PIECE } else { n as usize };
     if size > 0 && size <= PIECE {
         let bytes = unsafe { scratch.bytes.get_unchecked_mut(..size) };

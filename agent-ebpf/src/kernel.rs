@@ -1,10 +1,10 @@
 //! Reading of kernel structs, through the offsets that the loader took from BTF. The only place that does.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
 use redwire_common::UNIX_PATH;
 
-use crate::maps::offset;
+use crate::maps::{offset, setting};
 
 pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
@@ -31,19 +31,45 @@ pub struct Socket {
     pub file: u64,
 }
 
+/// The current process' table of descriptors: how many it has, and where they are.
+#[inline(always)]
+fn descriptors() -> Option<(u32, u64)> {
+    if setting!(typed) == 0 {
+        let task = unsafe { bpf_get_current_task() };
+        let files: u64 = read(task, offset!(task_files))?;
+        let table: u64 = read(files, offset!(files_fdt))?;
+        return Some((
+            read(table, offset!(fdtable_max_fds))?,
+            read(table, offset!(fdtable_fd))?,
+        ));
+    }
+    // The verifier knows these pointers' types and lets them be followed without a helper's call.
+    unsafe {
+        let task = bpf_get_current_task_btf().cast::<u8>();
+        let files = typed::<*const u8>(task, offset!(task_files));
+        let table = typed::<*const u8>(files, offset!(files_fdt));
+        Some((
+            typed(table, offset!(fdtable_max_fds)),
+            typed(table, offset!(fdtable_fd)),
+        ))
+    }
+}
+
+/// Follows a pointer whose type the verifier knows.
+#[inline(always)]
+unsafe fn typed<T>(base: *const u8, offset: usize) -> T {
+    unsafe { base.add(offset).cast::<T>().read_volatile() }
+}
+
 /// What `fd` of the current process refers to, where that can be a socket.
 #[inline(always)]
 pub fn socket(fd: u64) -> Option<Socket> {
-    let task = unsafe { bpf_get_current_task() };
-    let files: u64 = read(task, offset!(task_files))?;
-    let table: u64 = read(files, offset!(files_fdt))?;
-    let max: u32 = read(table, offset!(fdtable_max_fds))?;
+    let (max, array) = descriptors()?;
     // A descriptor is an int: the upper half of the register is not part of it.
     let fd = fd as u32;
     if fd >= max {
         return None;
     }
-    let array: u64 = read(table, offset!(fdtable_fd))?;
     let file: u64 = read(array, fd as usize * 8)?;
     if file == 0 {
         return None;
@@ -52,14 +78,13 @@ pub fn socket(fd: u64) -> Option<Socket> {
     if socket == 0 {
         return None;
     }
-    // Only a socket points back at its file there; `is_stream` has the full proof, once per connection.
-    let back: u64 = read(socket, offset!(socket_file))?;
-    if back != file {
+    // Only a socket points back at its file there; `stream_family` has the full proof, once per connection.
+    let [back, sock]: [u64; 2] = read(socket, offset!(socket_file))?;
+    if back != file || sock == 0 {
         return None;
     }
-    let sock: u64 = read(socket, offset!(socket_sk))?;
     let inode: u64 = read(socket, offset!(socket_ino))?;
-    if sock == 0 { None } else { Some(Socket { sock, inode, file }) }
+    Some(Socket { sock, inode, file })
 }
 
 /// Whether this is a TCP or unix stream socket, and its family.
@@ -79,7 +104,11 @@ pub fn stream_family(socket: &Socket) -> Option<u16> {
         return Some(family);
     }
     let protocol: u16 = read(socket.sock, offset!(sock_protocol))?;
-    if (family == AF_INET || family == AF_INET6) && protocol == IPPROTO_TCP { Some(family) } else { None }
+    if (family == AF_INET || family == AF_INET6) && protocol == IPPROTO_TCP {
+        Some(family)
+    } else {
+        None
+    }
 }
 
 /// `skc_family`.
@@ -100,7 +129,10 @@ pub fn ports(sock: u64) -> Option<(u16, u16)> {
 #[inline(always)]
 pub fn addresses(sock: u64, family: u16) -> Option<([u8; 16], [u8; 16])> {
     if family == AF_INET6 {
-        return Some((read(sock, offset!(sock_v6_rcv_saddr))?, read(sock, offset!(sock_v6_daddr))?));
+        return Some((
+            read(sock, offset!(sock_v6_rcv_saddr))?,
+            read(sock, offset!(sock_v6_daddr))?,
+        ));
     }
     let (mut local, mut remote) = ([0; 16], [0; 16]);
     local[..4].copy_from_slice(&read::<[u8; 4]>(sock, offset!(sock_rcv_saddr))?);
@@ -196,5 +228,8 @@ pub fn executable() -> Option<(u64, u32)> {
     let file: u64 = read(mm, offset!(mm_exe_file))?;
     let inode: u64 = read(file, offset!(file_inode))?;
     let block: u64 = read(inode, offset!(inode_sb))?;
-    Some((read(inode, offset!(inode_ino))?, read(block, offset!(super_block_dev))?))
+    Some((
+        read(inode, offset!(inode_ino))?,
+        read(block, offset!(super_block_dev))?,
+    ))
 }

@@ -1,8 +1,11 @@
 //! Maps, counters and the loader's globals.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use redwire_common::{ConnectionState, Executable, NotNeeded, Offsets, ProcessState, Settings, counter};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use redwire_common::{
+    ConnectionState, Executable, NotNeeded, Offsets, PROCESSES_PER_ENTRY, ProcessFlags, ProcessState,
+    Settings, counter,
+};
 
 use crate::emit::Scratch;
 
@@ -14,9 +17,12 @@ pub static SETTINGS: Settings = unsafe { core::mem::zeroed() };
 
 /// Reads an offset; volatile, since the loader overwrites the zero that the compiler sees.
 macro_rules! offset {
-    ($member:ident) => {
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$member) as usize }
-    };
+    ($member:ident) => {{
+        #[allow(unused_unsafe, reason = "some callers are unsafe blocks")]
+        unsafe {
+            core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$member) as usize
+        }
+    }};
 }
 
 macro_rules! setting {
@@ -31,7 +37,11 @@ pub(crate) use {offset, setting};
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
 
-/// Selected processes by tgid.
+/// Which processes are selected. An array, since every call on the host asks it.
+#[map]
+pub static SELECTED: Array<ProcessFlags> = Array::with_max_entries((4 << 20) / PROCESSES_PER_ENTRY, 0);
+
+/// Selected processes by tgid, and why.
 #[map]
 pub static PROCESSES: HashMap<u32, ProcessState> = HashMap::with_max_entries(16_384, 0);
 
@@ -78,4 +88,11 @@ pub fn count(index: u32, n: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
         unsafe { *value += n };
     }
+}
+
+/// The byte that tells whether a process is selected.
+#[inline(always)]
+pub fn selected_flag(tgid: u32) -> Option<*mut u8> {
+    let flags = SELECTED.get_ptr_mut(tgid / PROCESSES_PER_ENTRY)?;
+    Some(unsafe { flags.cast::<u8>().add((tgid % PROCESSES_PER_ENTRY) as usize) })
 }

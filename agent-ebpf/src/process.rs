@@ -11,7 +11,7 @@ use redwire_common::{
 
 use crate::emit;
 use crate::kernel;
-use crate::maps::{EXECUTABLES, PROCESSES, count, setting};
+use crate::maps::{EXECUTABLES, PROCESSES, count, selected_flag, setting};
 
 /// Strings of an environment that are looked at.
 const STRINGS: usize = 1_024;
@@ -37,10 +37,12 @@ fn select(tgid: u32, selected_by: u32) {
             unsafe { (*state).selected_by |= selected_by };
             return;
         }
-        None => ProcessState { selected_by, padding: 0, captured: 0 },
+        None => ProcessState { selected_by },
     };
     if PROCESSES.insert(tgid, state, 0).is_err() {
         count(counter::PROCESSES_FULL, 1);
+    } else if let Some(flag) = selected_flag(tgid) {
+        unsafe { flag.write(1) };
     }
 }
 
@@ -64,7 +66,13 @@ fn fork(parent: u64, child: u64) -> Option<()> {
     }
     select(tgid, verdict::PARENT);
     let time = unsafe { bpf_ktime_get_ns() };
-    emit::event(&ProcessEvent { kind: kind::FORK, tgid, time, parent, padding: 0 });
+    emit::event(&ProcessEvent {
+        kind: kind::FORK,
+        tgid,
+        time,
+        parent,
+        padding: 0,
+    });
     Some(())
 }
 
@@ -86,7 +94,11 @@ fn exec() -> Option<()> {
     }
     let mut unknown = false;
     if setting!(by_executable) != 0 {
-        match EXECUTABLES.get_ptr(Executable { inode, device, padding: 0 }) {
+        match EXECUTABLES.get_ptr(Executable {
+            inode,
+            device,
+            padding: 0,
+        }) {
             Some(judged) if unsafe { *judged } == 1 => by |= verdict::EXECUTABLE,
             Some(_) => {}
             None => unknown = true,
@@ -106,8 +118,13 @@ fn exec() -> Option<()> {
         length = ENVIRONMENT;
     }
     let read = length > 0
-        && unsafe { bpf_probe_read_user_buf(start as *const u8, scratch.environment.get_unchecked_mut(..length)) }
-            .is_ok();
+        && unsafe {
+            bpf_probe_read_user_buf(
+                start as *const u8,
+                scratch.environment.get_unchecked_mut(..length),
+            )
+        }
+        .is_ok();
     if !read {
         length = 0;
     }
@@ -125,7 +142,10 @@ fn exec() -> Option<()> {
         return None;
     }
     let bytes = unsafe {
-        core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size_of::<ExecEvent>() + length)
+        core::slice::from_raw_parts(
+            (&raw const *scratch).cast::<u8>(),
+            size_of::<ExecEvent>() + length,
+        )
     };
     emit::urgent(bytes);
     Some(())
@@ -150,13 +170,20 @@ fn opts_in(start: u64, end: u64, scratch: &mut Scratch) -> bool {
             break;
         }
         let string = unsafe { bpf_probe_read_user_str_bytes(at as *const u8, &mut scratch.string) };
-        let Ok(length) = string.map(|string| string.len()) else { break };
+        let Ok(length) = string.map(|string| string.len()) else {
+            break;
+        };
         if begins != 0 && length == OPT_IN_LENGTH && is_opt_in(&scratch.string) {
             return true;
         }
         // One that fills the buffer goes on behind what was read of it.
         let whole = u64::from(length < STRING - 1);
-        unsafe { walk.write_volatile(Walk { at: at + length as u64 + whole, begins: whole }) };
+        unsafe {
+            walk.write_volatile(Walk {
+                at: at + length as u64 + whole,
+                begins: whole,
+            })
+        };
     }
     false
 }
@@ -199,7 +226,16 @@ fn exit(task: u64) -> Option<()> {
         return None;
     }
     let time = unsafe { bpf_ktime_get_ns() };
-    emit::event(&ProcessEvent { kind: kind::EXIT, tgid, time, parent: 0, padding: 0 });
+    emit::event(&ProcessEvent {
+        kind: kind::EXIT,
+        tgid,
+        time,
+        parent: 0,
+        padding: 0,
+    });
     let _ = PROCESSES.remove(tgid);
+    if let Some(flag) = selected_flag(tgid) {
+        unsafe { flag.write(0) };
+    }
     Some(())
 }

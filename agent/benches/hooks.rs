@@ -1,8 +1,6 @@
 //! What the hooks cost a system call: sets of hooks with empty programs, then the agent's own programs.
 //! Needs root. Each figure is the median of alternating rounds, so that noise of the machine meets all alike.
 
-
-
 use anyhow::Result;
 use redwire::source::ebpf::floor::{self, Hooks};
 use redwire::source::ebpf::{Options, Processes, Source, offsets};
@@ -34,7 +32,11 @@ impl Processes for Nobody {
 
 impl Observer for Nobody {
     fn transaction(&mut self, _: &ConnectionInfo, _: Side, _: &Transaction<'_>) -> SpanContext {
-        SpanContext { trace_id: [1; 16], span_id: [1; 8], flags: 0 }
+        SpanContext {
+            trace_id: [1; 16],
+            span_id: [1; 8],
+            flags: 0,
+        }
     }
     fn lost(&mut self, _: &ConnectionInfo, _: Option<&'static str>, _: Loss, _: u64) {}
     fn sessions(&mut self, _: &ConnectionInfo, _: Side, _: i64) {}
@@ -51,10 +53,18 @@ fn main() -> Result<()> {
     let setups: [(&str, Setup); 8] = [
         ("bare", || Ok(Box::new(()))),
         ("raw sys_exit", || Ok(Box::new(floor::attach(Hooks::RawExit)?))),
-        ("raw sys_enter + sys_exit", || Ok(Box::new(floor::attach(Hooks::RawBoth)?))),
-        ("17 exit tracepoints", || Ok(Box::new(floor::attach(Hooks::Exits)?))),
-        ("17 enter + 17 exit tracepoints", || Ok(Box::new(floor::attach(Hooks::Both)?))),
-        ("raw sys_exit + 9 enter tracepoints", || Ok(Box::new(floor::attach(Hooks::RawExitAndWriteEntries)?))),
+        ("raw sys_enter + sys_exit", || {
+            Ok(Box::new(floor::attach(Hooks::RawBoth)?))
+        }),
+        ("17 exit tracepoints", || {
+            Ok(Box::new(floor::attach(Hooks::Exits)?))
+        }),
+        ("17 enter + 17 exit tracepoints", || {
+            Ok(Box::new(floor::attach(Hooks::Both)?))
+        }),
+        ("raw sys_exit + 9 enter tracepoints", || {
+            Ok(Box::new(floor::attach(Hooks::RawExitAndWriteEntries)?))
+        }),
         ("redwire, not selected", || Ok(Box::new(source(false)?))),
         ("redwire, selected", || Ok(Box::new(source(true)?))),
     ];
@@ -87,7 +97,10 @@ fn main() -> Result<()> {
             samples[1].push(spent.as_nanos() as f64 / f64::from(CALLS) / 2.0);
         }
     }
-    println!("{:36} {:>16} {:>24}", "hooks", "getppid ns/call", "socket I/O ns/call");
+    println!(
+        "{:36} {:>16} {:>24}",
+        "hooks", "getppid ns/call", "socket I/O ns/call"
+    );
     let mut bare = [0.0; 2];
     for ((name, _), samples) in setups.iter().zip(&mut samples) {
         let [other, io] = samples.each_mut().map(|samples| {
@@ -97,7 +110,11 @@ fn main() -> Result<()> {
         if *name == "bare" {
             bare = [other, io];
         }
-        println!("{name:36} {other:8.0} (+{:4.0}) {io:14.0} (+{:5.0})", other - bare[0], io - bare[1]);
+        println!(
+            "{name:36} {other:8.0} (+{:4.0}) {io:14.0} (+{:5.0})",
+            other - bare[0],
+            io - bare[1]
+        );
     }
     Ok(())
 }

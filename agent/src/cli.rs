@@ -50,7 +50,12 @@ pub struct SelectionArgs {
     #[arg(long = "exe", value_name = "GLOB", env = "REDWIRE_EXE", value_delimiter = ',')]
     pub executables: Vec<String>,
     /// Select connections of any process by their local or remote TCP port (repeatable)
-    #[arg(long = "port", value_name = "PORT", env = "REDWIRE_PORT", value_delimiter = ',')]
+    #[arg(
+        long = "port",
+        value_name = "PORT",
+        env = "REDWIRE_PORT",
+        value_delimiter = ','
+    )]
     pub ports: Vec<u16>,
     /// Do not select processes for REDWIRE_ENABLE=true in their environment
     #[arg(long, env = "REDWIRE_NO_ENVIRONMENT")]
@@ -83,7 +88,12 @@ pub struct ExportArgs {
     #[arg(long, value_name = "RATIO", env = "REDWIRE_SPAN_RATIO")]
     pub span_ratio: Option<f64>,
     /// A route pattern such as /users/{id}; wins over derived ones (repeatable)
-    #[arg(long = "route", value_name = "PATTERN", env = "REDWIRE_ROUTE", value_delimiter = ',')]
+    #[arg(
+        long = "route",
+        value_name = "PATTERN",
+        env = "REDWIRE_ROUTE",
+        value_delimiter = ','
+    )]
     pub routes: Vec<String>,
     /// Report url.query, which may hold secrets
     #[arg(long, env = "REDWIRE_URL_QUERY")]

@@ -9,9 +9,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Ps(args) => command::ps::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Check(args) => {
-            command::check::run(&args).map(|well| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        Command::Check(args) => command::check::run(&args).map(|well| {
+            if well {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "redwire", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -31,7 +35,10 @@ fn man() -> anyhow::Result<()> {
     let mut cli = Cli::command();
     cli.build();
     clap_mangen::Man::new(cli.clone()).render(&mut out)?;
-    for subcommand in cli.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+    for subcommand in cli
+        .get_subcommands()
+        .filter(|subcommand| !subcommand.is_hide_set())
+    {
         clap_mangen::Man::new(subcommand.clone()).render(&mut out)?;
     }
     Ok(())

@@ -7,8 +7,12 @@ use anyhow::Result;
 use std::path::Path;
 
 /// Capabilities (capabilities(7)) by their number.
-const CAPABILITIES: &[(u32, &str)] =
-    &[(19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+const CAPABILITIES: &[(u32, &str)] = &[
+    (19, "CAP_SYS_PTRACE"),
+    (21, "CAP_SYS_ADMIN"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+];
 
 /// Capabilities that `run` needs and this process lacks: CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON, the
 /// way it did before they were split off in Linux 5.8.
@@ -19,7 +23,11 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 }
 
 fn missing(effective: u64) -> Vec<&'static str> {
-    let has = |name: &str| CAPABILITIES.iter().any(|(bit, known)| *known == name && effective >> bit & 1 == 1);
+    let has = |name: &str| {
+        CAPABILITIES
+            .iter()
+            .any(|(bit, known)| *known == name && effective >> bit & 1 == 1)
+    };
     let mut missing = Vec::new();
     if !has("CAP_SYS_ADMIN") {
         missing.extend(["CAP_BPF", "CAP_PERFMON"].into_iter().filter(|name| !has(name)));
@@ -51,11 +59,19 @@ pub fn run(args: &Check) -> Result<bool> {
     };
     let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
 
-    line(true, "kernel", read("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "unknown".to_owned()));
+    line(
+        true,
+        "kernel",
+        read("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "unknown".to_owned()),
+    );
     let lockdown = read("/sys/kernel/security/lockdown").unwrap_or_else(|_| "not shown".to_owned());
     line(true, "lockdown", lockdown);
     let missing = missing_capabilities();
-    let found = if missing.is_empty() { "all that are needed".to_owned() } else { capability_advice(&missing) };
+    let found = if missing.is_empty() {
+        "all that are needed".to_owned()
+    } else {
+        capability_advice(&missing)
+    };
     line(missing.is_empty(), "capabilities", found);
 
     let options = super::capture(&args.capture, &File::default(), &Selection::default())?;
@@ -65,10 +81,19 @@ pub fn run(args: &Check) -> Result<bool> {
     }
     let programs = Source::load(&options).and_then(|mut source| source.attach());
     match programs {
-        Ok(()) => line(true, "backend tracepoint", "all programs load and attach".to_owned()),
+        Ok(()) => line(
+            true,
+            "backend tracepoint",
+            "all programs load and attach".to_owned(),
+        ),
         Err(error) => line(false, "backend tracepoint", short(&error)),
     }
-    println!("{:5} {:24} {}", "", "backend taken", if well { "tracepoint" } else { "none" });
+    println!(
+        "{:5} {:24} {}",
+        "",
+        "backend taken",
+        if well { "tracepoint" } else { "none" }
+    );
     Ok(well)
 }
 

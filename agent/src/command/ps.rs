@@ -15,8 +15,11 @@ pub fn run(args: &Ps) -> Result<()> {
     let selection = super::selection(&args.selection, &file)?;
     let selected = discover::scan(&selection);
     let verdicts: HashMap<u32, u32> = selected.iter().map(|(process, by)| (process.pid, *by)).collect();
-    let mut shown: Vec<Process> =
-        if args.all { Process::all() } else { selected.into_iter().map(|(process, _)| process).collect() };
+    let mut shown: Vec<Process> = if args.all {
+        Process::all()
+    } else {
+        selected.into_iter().map(|(process, _)| process).collect()
+    };
     shown.sort_by_key(|process| process.pid);
 
     let mut rows = vec![["PID", "SELECTED BY", "SERVICE", "EXECUTABLE"].map(str::to_owned)];
@@ -24,14 +27,21 @@ pub fn run(args: &Ps) -> Result<()> {
         let by = verdicts.get(&process.pid).copied().unwrap_or(0);
         rows.push([
             process.pid.to_string(),
-            if by == 0 { "-".to_owned() } else { discover::rules(by) },
+            if by == 0 {
+                "-".to_owned()
+            } else {
+                discover::rules(by)
+            },
             Service::of(process).name,
             process.executable.clone().unwrap_or_default(),
         ]);
     }
     print!("{}", table(&rows));
     if !selection.ports.is_empty() {
-        println!("Connections on port {:?} are selected, too, whichever process has them.", selection.ports);
+        println!(
+            "Connections on port {:?} are selected, too, whichever process has them.",
+            selection.ports
+        );
     }
     if shown.is_empty() {
         eprintln!("No process is selected. {HOW_TO_SELECT}");

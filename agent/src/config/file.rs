@@ -80,7 +80,10 @@ impl File {
             return Ok(File::default());
         }
         serde_norway::from_str(&text).map_err(|error| {
-            let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
+            let place = error
+                .location()
+                .map(|at| format!(":{}:{}", at.line(), at.column()))
+                .unwrap_or_default();
             anyhow!("{}{place}: {error}", path.display())
         })
     }
@@ -91,7 +94,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<File> {
-        let path = std::env::temp_dir().join(format!("redwire-config-{}-{:p}.yaml", std::process::id(), &text));
+        let path =
+            std::env::temp_dir().join(format!("redwire-config-{}-{:p}.yaml", std::process::id(), &text));
         std::fs::write(&path, text)?;
         let file = File::read(&path);
         std::fs::remove_file(&path)?;

@@ -47,12 +47,21 @@ impl Executable {
     /// # Errors
     /// Where `glob` is none.
     pub fn new(glob: &str) -> Result<Executable> {
-        let pattern = Glob::new(glob).with_context(|| format!("'{glob}' is no glob"))?.compile_matcher();
-        Ok(Executable { pattern, whole_path: glob.contains('/') })
+        let pattern = Glob::new(glob)
+            .with_context(|| format!("'{glob}' is no glob"))?
+            .compile_matcher();
+        Ok(Executable {
+            pattern,
+            whole_path: glob.contains('/'),
+        })
     }
 
     fn matches(&self, path: &str) -> bool {
-        let name = if self.whole_path { path } else { path.rsplit('/').next().unwrap_or(path) };
+        let name = if self.whole_path {
+            path
+        } else {
+            path.rsplit('/').next().unwrap_or(path)
+        };
         self.pattern.is_match(name)
     }
 }

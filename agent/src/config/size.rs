@@ -19,10 +19,19 @@ impl FromStr for ByteSize {
             "KiB" | "K" => 1 << 10,
             "MiB" | "M" => 1 << 20,
             "GiB" | "G" => 1 << 30,
-            _ => return Err(format!("'{text}' is no size: write bytes, or a number with KiB, MiB or GiB")),
+            _ => {
+                return Err(format!(
+                    "'{text}' is no size: write bytes, or a number with KiB, MiB or GiB"
+                ));
+            }
         };
-        let number: u64 = number.parse().map_err(|_| format!("'{text}' is no size: it begins with no number"))?;
-        number.checked_mul(factor).map(ByteSize).ok_or_else(|| format!("'{text}' is too large"))
+        let number: u64 = number
+            .parse()
+            .map_err(|_| format!("'{text}' is no size: it begins with no number"))?;
+        number
+            .checked_mul(factor)
+            .map(ByteSize)
+            .ok_or_else(|| format!("'{text}' is too large"))
     }
 }
 

@@ -21,7 +21,10 @@ pub fn scan(selection: &Selection) -> Vec<(Process, u32)> {
         }
     }
     if selection.children {
-        let parents: HashMap<u32, u32> = processes.iter().map(|process| (process.pid, process.parent)).collect();
+        let parents: HashMap<u32, u32> = processes
+            .iter()
+            .map(|process| (process.pid, process.parent))
+            .collect();
         for process in &processes {
             let mut ancestors = std::iter::successors(parents.get(&process.pid), |pid| parents.get(pid));
             if ancestors.any(|pid| verdicts.get(pid).is_some_and(|by| by & !verdict::PARENT != 0)) {
@@ -31,7 +34,9 @@ pub fn scan(selection: &Selection) -> Vec<(Process, u32)> {
     }
     let agent = std::process::id();
     let selected = processes.into_iter().filter(|process| process.pid != agent);
-    selected.filter_map(|process| verdicts.get(&process.pid).map(|&by| (process, by))).collect()
+    selected
+        .filter_map(|process| verdicts.get(&process.pid).map(|&by| (process, by)))
+        .collect()
 }
 
 /// Why a process itself is selected, as a sum of [`verdict`]s.
@@ -43,7 +48,11 @@ fn judge(selection: &Selection, process: &Process) -> u32 {
     if selection.environment && process.variable("REDWIRE_ENABLE") == Some("true") {
         by |= verdict::ENVIRONMENT;
     }
-    if process.executable.as_deref().is_some_and(|path| selection.selects_executable(path)) {
+    if process
+        .executable
+        .as_deref()
+        .is_some_and(|path| selection.selects_executable(path))
+    {
         by |= verdict::EXECUTABLE;
     }
     by
@@ -57,6 +66,10 @@ pub fn rules(by: u32) -> String {
         (verdict::ENVIRONMENT, "environment"),
         (verdict::PARENT, "parent"),
     ];
-    let names: Vec<&str> = names.iter().filter(|(bit, _)| by & bit != 0).map(|(_, name)| *name).collect();
+    let names: Vec<&str> = names
+        .iter()
+        .filter(|(bit, _)| by & bit != 0)
+        .map(|(_, name)| *name)
+        .collect();
     names.join(", ")
 }

@@ -26,8 +26,12 @@ pub struct Process {
 impl Process {
     /// All processes that can be read, kernel threads left out.
     pub fn all() -> Vec<Process> {
-        let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
-        let processes = processes.flatten().filter_map(|process| Process::from_proc(&process));
+        let Ok(processes) = procfs::process::all_processes() else {
+            return Vec::new();
+        };
+        let processes = processes
+            .flatten()
+            .filter_map(|process| Process::from_proc(&process));
         processes.filter(|process| process.executable.is_some()).collect()
     }
 
@@ -40,7 +44,12 @@ impl Process {
         let stat = process.stat().ok()?;
         let environment = process.environ().unwrap_or_default().into_iter();
         let mut environment: Vec<(String, String)> = environment
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .map(|(name, value)| {
+                (
+                    name.to_string_lossy().into_owned(),
+                    value.to_string_lossy().into_owned(),
+                )
+            })
             .collect();
         environment.sort();
         Some(Process {
@@ -52,7 +61,9 @@ impl Process {
             arguments: process.cmdline().unwrap_or_default(),
             environment,
             container: process.cgroups().ok().and_then(|cgroups| {
-                cgroups.into_iter().find_map(|cgroup| container_id(&cgroup.pathname).map(str::to_owned))
+                cgroups
+                    .into_iter()
+                    .find_map(|cgroup| container_id(&cgroup.pathname).map(str::to_owned))
             }),
         })
     }
@@ -72,7 +83,10 @@ impl Process {
 
     /// A variable of its environment.
     pub fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.environment
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -80,7 +94,9 @@ impl Process {
 /// perhaps between `runtime-` and `.scope`.
 fn container_id(cgroup: &str) -> Option<&str> {
     const ID: usize = 64;
-    let components = cgroup.rsplit('/').map(|component| component.strip_suffix(".scope").unwrap_or(component));
+    let components = cgroup
+        .rsplit('/')
+        .map(|component| component.strip_suffix(".scope").unwrap_or(component));
     components
         .filter_map(|component| component.get(component.len().checked_sub(ID)?..))
         .find(|id| id.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -108,7 +124,12 @@ mod tests {
     #[test]
     fn this_process() {
         let process = Process::read(std::process::id()).expect("it runs");
-        assert_eq!(process.executable, std::env::current_exe().ok().map(|p| p.to_string_lossy().into_owned()));
+        assert_eq!(
+            process.executable,
+            std::env::current_exe()
+                .ok()
+                .map(|p| p.to_string_lossy().into_owned())
+        );
         assert!(process.started > 0);
     }
 }

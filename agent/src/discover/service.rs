@@ -17,8 +17,9 @@ impl Service {
     pub fn of(process: &Process) -> Service {
         let attributes = process.variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         let pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
-        let mut attributes: Vec<(String, String)> =
-            pairs.map(|(name, value)| (name.trim().to_owned(), percent_decoded(value.trim()))).collect();
+        let mut attributes: Vec<(String, String)> = pairs
+            .map(|(name, value)| (name.trim().to_owned(), percent_decoded(value.trim())))
+            .collect();
         let mut named = None;
         attributes.retain(|(name, value)| {
             let is_name = name == "service.name";
@@ -27,7 +28,12 @@ impl Service {
             }
             !is_name
         });
-        let variable = |name| process.variable(name).filter(|value| !value.is_empty()).map(str::to_owned);
+        let variable = |name| {
+            process
+                .variable(name)
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+        };
         let name = variable("REDWIRE_SERVICE_NAME")
             .or_else(|| variable("OTEL_SERVICE_NAME"))
             .or(named)
@@ -43,7 +49,11 @@ pub fn name(process: &Process) -> String {
     let interpreter = ["python", "node", "ruby", "perl", "php", "java", "deno", "bun"]
         .iter()
         .any(|known| program.starts_with(known));
-    let script = if interpreter { script(&process.arguments) } else { None };
+    let script = if interpreter {
+        script(&process.arguments)
+    } else {
+        None
+    };
     script.unwrap_or_else(|| program.to_owned())
 }
 
@@ -70,7 +80,10 @@ fn base(path: &str) -> &str {
 
 fn stem(name: &str) -> &str {
     let endings = [".py", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".jar"];
-    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
+    endings
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending))
+        .unwrap_or(name)
 }
 
 /// Values of `OTEL_RESOURCE_ATTRIBUTES` are percent-encoded (W3C Baggage).
@@ -102,23 +115,38 @@ mod tests {
         Process {
             executable: Some("/usr/bin/python3.11".to_owned()),
             arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
-            environment: environment.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
+            environment: environment
+                .iter()
+                .map(|&(n, v)| (n.to_owned(), v.to_owned()))
+                .collect(),
             ..Process::default()
         }
     }
 
     #[test]
     fn names_from_what_is_run() {
-        assert_eq!(name(&process(&["python3", "/srv/shop.py", "--port", "1"], &[])), "shop");
-        assert_eq!(name(&process(&["python3", "-m", "http.server"], &[])), "http.server");
-        assert_eq!(name(&process(&["python3", "/opt/venv/bin/uvicorn", "app:app"], &[])), "uvicorn");
+        assert_eq!(
+            name(&process(&["python3", "/srv/shop.py", "--port", "1"], &[])),
+            "shop"
+        );
+        assert_eq!(
+            name(&process(&["python3", "-m", "http.server"], &[])),
+            "http.server"
+        );
+        assert_eq!(
+            name(&process(&["python3", "/opt/venv/bin/uvicorn", "app:app"], &[])),
+            "uvicorn"
+        );
         assert_eq!(name(&process(&["python3", "-c", "pass"], &[])), "python3.11");
         assert_eq!(name(&process(&["python3"], &[])), "python3.11");
     }
 
     #[test]
     fn the_environment_wins() {
-        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=c,deployment.environment.name=a%20b,broken");
+        let attributes = (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=c,deployment.environment.name=a%20b,broken",
+        );
         let service = |more: &[(&str, &str)]| Service::of(&process(&["python3"], more));
         assert_eq!(service(&[attributes]).name, "c");
         assert_eq!(
@@ -126,7 +154,10 @@ mod tests {
             [("deployment.environment.name".to_owned(), "a b".to_owned())]
         );
         assert_eq!(service(&[attributes, ("OTEL_SERVICE_NAME", "b")]).name, "b");
-        assert_eq!(service(&[("OTEL_SERVICE_NAME", "b"), ("REDWIRE_SERVICE_NAME", "a")]).name, "a");
+        assert_eq!(
+            service(&[("OTEL_SERVICE_NAME", "b"), ("REDWIRE_SERVICE_NAME", "a")]).name,
+            "a"
+        );
         assert_eq!(service(&[("OTEL_SERVICE_NAME", "")]).name, "python3.11");
     }
 }

@@ -19,9 +19,20 @@ pub enum Hooks {
     RawExitAndWriteEntries,
 }
 
-const READS: &[&str] = &["read", "readv", "recvfrom", "recvmsg", "recvmmsg", "preadv2", "accept", "accept4"];
-const WRITES: &[&str] =
-    &["write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile64", "splice", "close", "pwritev2"];
+const READS: &[&str] = &[
+    "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "preadv2", "accept", "accept4",
+];
+const WRITES: &[&str] = &[
+    "write",
+    "writev",
+    "sendto",
+    "sendmsg",
+    "sendmmsg",
+    "sendfile64",
+    "splice",
+    "close",
+    "pwritev2",
+];
 
 /// Attaches empty programs until the result is dropped.
 ///
@@ -50,11 +61,15 @@ pub fn attach(hooks: Hooks) -> Result<Ebpf> {
         calls.extend(WRITES.iter().map(|call| format!("sys_enter_{call}")));
     }
     if !calls.is_empty() {
-        let program = ebpf.program_mut("floor_call").context("the build has no kernel program floor_call")?;
+        let program = ebpf
+            .program_mut("floor_call")
+            .context("the build has no kernel program floor_call")?;
         let program: &mut TracePoint = program.try_into()?;
         program.load()?;
         for call in calls {
-            program.attach("syscalls", &call).with_context(|| format!("attaching to syscalls:{call}"))?;
+            program
+                .attach("syscalls", &call)
+                .with_context(|| format!("attaching to syscalls:{call}"))?;
         }
     }
     Ok(ebpf)

@@ -8,13 +8,13 @@ pub mod offsets;
 
 use crate::source::ebpf::event::Event;
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use clock::Clock;
 use redwire_common::{
-    CloseEvent, ConnectionState, DataEvent, EGRESS, EndEvent, Executable, NotNeeded, OpenEvent, ProcessState, Settings, counter,
-    need, opener,
+    CloseEvent, ConnectionState, DataEvent, EGRESS, EndEvent, Executable, NotNeeded, OpenEvent,
+    PROCESSES_PER_ENTRY, ProcessFlags, ProcessState, Settings, counter, need, opener,
 };
 use redwire_protocol::connection::{
     ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, ProcessId, Vantage,
@@ -80,6 +80,7 @@ pub struct Source {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     processes: BpfHashMap<MapData, u32, ProcessState>,
+    selected: Array<MapData, ProcessFlags>,
     executables: BpfHashMap<MapData, Executable, u32>,
     not_needed: BpfHashMap<MapData, u64, NotNeeded>,
     connections: BpfHashMap<MapData, u64, ConnectionState>,
@@ -110,6 +111,7 @@ impl Source {
         let settings = Settings {
             by_environment: u32::from(options.by_environment),
             by_executable: u32::from(options.by_executable),
+            typed: u32::from(offsets::kernel_has_typed_pointers()),
             by_port: u32::from(!options.ports.is_empty()),
             follow: u32::from(options.follow),
             agent: std::process::id(),
@@ -125,15 +127,20 @@ impl Source {
             .load(PROGRAMS)
             .context("loading the kernel programs' maps")?;
         for &(name, _) in HOOKS {
-            program(&mut ebpf, name)?.load().with_context(|| format!("the kernel refuses program {name}"))?;
+            program(&mut ebpf, name)?
+                .load()
+                .with_context(|| format!("the kernel refuses program {name}"))?;
         }
         let mut ports: BpfHashMap<_, u16, u8> = BpfHashMap::try_from(take(&mut ebpf, "PORTS")?)?;
         for port in &options.ports {
-            ports.insert(port, 1, 0).with_context(|| format!("selecting port {port}"))?;
+            ports
+                .insert(port, 1, 0)
+                .with_context(|| format!("selecting port {port}"))?;
         }
         Ok(Source {
             ring: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
             processes: BpfHashMap::try_from(take(&mut ebpf, "PROCESSES")?)?,
+            selected: Array::try_from(take(&mut ebpf, "SELECTED")?)?,
             executables: BpfHashMap::try_from(take(&mut ebpf, "EXECUTABLES")?)?,
             not_needed: BpfHashMap::try_from(take(&mut ebpf, "NOT_NEEDED")?)?,
             connections: BpfHashMap::try_from(take(&mut ebpf, "CONNECTIONS")?)?,
@@ -164,14 +171,38 @@ impl Source {
     pub fn select(&mut self, process: ProcessId, selected_by: u32) -> Result<()> {
         let mut state = self.processes.get(&process.0, 0).unwrap_or_default();
         state.selected_by |= selected_by;
-        self.processes
-            .insert(process.0, state, 0)
-            .with_context(|| format!("selecting process {}: the table of selected processes is full", process.0))
+        self.processes.insert(process.0, state, 0).with_context(|| {
+            format!(
+                "selecting process {}: the table of selected processes is full",
+                process.0
+            )
+        })?;
+        // Its neighbours in the entry may be set by the kernel programs at the same moment: theirs is another byte,
+        // but an update replaces the entry, so it is repeated until all that are selected are there.
+        let entry = process.0 / PROCESSES_PER_ENTRY;
+        loop {
+            let mut flags = self.selected.get(&entry, 0)?;
+            for (pid, flag) in (entry * PROCESSES_PER_ENTRY..).zip(&mut flags) {
+                *flag = u8::from(self.processes.get(&pid, 0).is_ok());
+            }
+            self.selected.set(entry, flags, 0)?;
+            let complete = (entry * PROCESSES_PER_ENTRY..).zip(self.selected.get(&entry, 0)?);
+            if complete
+                .take(flags.len())
+                .all(|(pid, flag)| (flag == 1) == self.processes.get(&pid, 0).is_ok())
+            {
+                return Ok(());
+            }
+        }
     }
 
     /// Selected processes and why.
     pub fn selected(&self) -> Vec<(ProcessId, ProcessState)> {
-        self.processes.iter().flatten().map(|(pid, state)| (ProcessId(pid), state)).collect()
+        self.processes
+            .iter()
+            .flatten()
+            .map(|(pid, state)| (ProcessId(pid), state))
+            .collect()
     }
 
     /// Nanoseconds since the Unix epoch, by the clock of the events.
@@ -186,14 +217,21 @@ impl Source {
 
     /// What the kernel programs counted so far, on all CPUs.
     pub fn counters(&self) -> Counters {
-        let sum = |index| self.counters.get(&index, 0).map_or(0, |values| values.iter().sum());
+        let sum = |index| {
+            self.counters
+                .get(&index, 0)
+                .map_or(0, |values| values.iter().sum())
+        };
         Counters(std::array::from_fn(|index| sum(index as u32)))
     }
 
     /// Waits until much is to be read, or `timeout` is over.
     pub fn wait(&self, timeout: Duration) {
-        let mut poll =
-            libc::pollfd { fd: self.ring.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd {
+            fd: self.ring.as_fd().as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: one valid pollfd. A signal only ends the wait early.
         unsafe { libc::poll(&mut poll, 1, timeout) };
@@ -231,14 +269,36 @@ impl Source {
                         connections.opened(info(&event), origins, observer);
                     }
                 }
-                Some(Event::End(EndEvent { sock, time, position, direction, .. })) => {
+                Some(Event::End(EndEvent {
+                    sock,
+                    time,
+                    position,
+                    direction,
+                    ..
+                })) => {
                     let id = ConnectionId(sock);
-                    connections.ended(id, way(direction), Some(position), self.clock.unix(time), observer);
+                    connections.ended(
+                        id,
+                        way(direction),
+                        Some(position),
+                        self.clock.unix(time),
+                        observer,
+                    );
                 }
-                Some(Event::Close(CloseEvent { sock, time, position, position_known, .. })) => {
+                Some(Event::Close(CloseEvent {
+                    sock,
+                    time,
+                    position,
+                    position_known,
+                    ..
+                })) => {
                     let id = ConnectionId(sock);
                     self.inodes.remove(&id);
-                    let positions = if position_known == 0 { [None; 2] } else { position.map(Some) };
+                    let positions = if position_known == 0 {
+                        [None; 2]
+                    } else {
+                        position.map(Some)
+                    };
                     connections.closed(id, positions, self.clock.unix(time), observer);
                 }
                 Some(Event::Exec(event, environment)) => {
@@ -267,7 +327,11 @@ impl Source {
     ) {
         let mut selected = self.processes.get(&process.0, 0).is_ok();
         if event.verdict & redwire_common::verdict::EXECUTABLE == 0 {
-            let executable = Executable { inode: event.inode, device: event.device, padding: 0 };
+            let executable = Executable {
+                inode: event.inode,
+                device: event.device,
+                padding: 0,
+            };
             if self.executables.get(&executable, 0).is_err() {
                 let judged = processes.judge(process);
                 let _ = self.executables.insert(executable, u32::from(judged), 0);
@@ -283,10 +347,15 @@ impl Source {
 
     /// Tells the kernel programs what is needed of a connection from now on.
     pub fn need(&mut self, id: ConnectionId, direction: Direction, what: Need) {
-        let Some(&inode) = self.inodes.get(&id) else { return };
+        let Some(&inode) = self.inodes.get(&id) else {
+            return;
+        };
         let mut value = self.not_needed.get(&id.0, 0).unwrap_or_default();
         if value.inode != inode {
-            value = NotNeeded { inode, ..NotNeeded::default() };
+            value = NotNeeded {
+                inode,
+                ..NotNeeded::default()
+            };
         }
         let way = direction as usize;
         (value.state[way], value.until[way]) = match what {
@@ -300,16 +369,23 @@ impl Source {
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
-    let Some(program) = ebpf.program_mut(name) else { bail!("the build has no kernel program {name}") };
+    let Some(program) = ebpf.program_mut(name) else {
+        bail!("the build has no kernel program {name}")
+    };
     Ok(program.try_into()?)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
-    ebpf.take_map(name).with_context(|| format!("the build has no map {name}"))
+    ebpf.take_map(name)
+        .with_context(|| format!("the build has no map {name}"))
 }
 
 fn way(direction: u8) -> Direction {
-    if direction == EGRESS { Direction::Egress } else { Direction::Ingress }
+    if direction == EGRESS {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    }
 }
 
 fn chunk<'a>(event: &DataEvent, bytes: &'a [u8], clock: Clock) -> Chunk<'a> {

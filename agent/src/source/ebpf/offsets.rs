@@ -22,11 +22,17 @@ pub fn read(path: &Path) -> Result<Offsets> {
     })?;
     let at = |structure: &str, member: &str| -> Result<u32> {
         offset(&btf, structure, member)?.with_context(|| {
-            format!("{}: struct {structure} has no member {member}; this kernel is not supported yet", path.display())
+            format!(
+                "{}: struct {structure} has no member {member}; this kernel is not supported yet",
+                path.display()
+            )
         })
     };
     // Since 6.13 (`file_ref_t`) the count of a file with one reference is 0, before it was 1.
     let file_ref = offset(&btf, "file", "f_ref")?;
+    if at("socket", "sk")? != at("socket", "file")? + 8 {
+        bail!("struct socket: sk is not behind file; this kernel is not supported yet");
+    }
     Ok(Offsets {
         task_files: at("task_struct", "files")?,
         task_mm: at("task_struct", "mm")?,
@@ -46,7 +52,6 @@ pub fn read(path: &Path) -> Result<Offsets> {
         inode_sb: at("inode", "i_sb")?,
         super_block_dev: at("super_block", "s_dev")?,
         socket_file: at("socket", "file")?,
-        socket_sk: at("socket", "sk")?,
         socket_ino: at("socket_alloc", "vfs_inode")? + at("inode", "i_ino")?,
         sock_family: at("sock_common", "skc_family")?,
         sock_num: at("sock_common", "skc_num")?,
@@ -75,7 +80,9 @@ pub fn read(path: &Path) -> Result<Offsets> {
 
 /// Offset in bytes of a member, looked for in unnamed structs and unions inside, too.
 fn offset(btf: &Btf, structure: &str, member: &str) -> Result<Option<u32>> {
-    let types = btf.resolve_types_by_name(structure).with_context(|| format!("BTF has no struct {structure}"))?;
+    let types = btf
+        .resolve_types_by_name(structure)
+        .with_context(|| format!("BTF has no struct {structure}"))?;
     for candidate in types {
         if let Type::Struct(found) = candidate
             && let Some(bits) = bit_offset(btf, &found, member, 0)?
@@ -107,4 +114,9 @@ fn bit_offset(btf: &Btf, structure: &btf_rs::Struct, member: &str, depth: u32) -
         }
     }
     Ok(None)
+}
+
+/// Whether `bpf_get_current_task_btf` is there (bpf-helpers(7): Linux 5.11).
+pub fn kernel_has_typed_pointers() -> bool {
+    procfs::sys::kernel::Version::current().is_ok_and(|version| (version.major, version.minor) >= (5, 11))
 }
