@@ -14,6 +14,8 @@ pub struct Transaction<'a> {
     pub error: Option<&'a str>,
     /// The caller's span, where the request carried a trace context.
     pub remote_parent: Option<SpanContext>,
+    /// The caller's `tracestate`, as it came with `remote_parent`.
+    pub tracestate: Option<&'a str>,
     /// A span reported earlier on this connection that this one belongs under.
     pub parent: Option<SpanContext>,
     /// The protocol's own part.
