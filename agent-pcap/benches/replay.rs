@@ -1,0 +1,2 @@
+//! Megabytes of capture a second, the pipeline included.
+fn main() {}
