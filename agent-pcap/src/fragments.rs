@@ -22,12 +22,21 @@ const LONGEST: u32 = 65_535;
 struct Assembly {
     created: u64,
     /// What is there, in order, without overlaps.
-    pieces: Vec<(u32, u32)>,
+    pieces: Vec<Piece>,
+    /// The bytes of the pieces, in the order in which they came.
     bytes: Vec<u8>,
     /// How long the datagram is, once its last fragment is there.
     length: Option<u32>,
     /// Fragments overlapped: none of it can be trusted (RFC 5722), nor what comes later.
     refused: bool,
+}
+
+/// `[from, to)` of a datagram, held at `at`.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    from: u32,
+    to: u32,
+    at: usize,
 }
 
 /// Fragments that wait for others.
@@ -79,9 +88,9 @@ impl Fragments {
         if !assembly.is_whole() {
             return None;
         }
-        let whole = self.table.remove(&fragment.datagram)?.bytes;
-        self.bytes -= whole.len();
-        Some(whole)
+        let whole = self.table.remove(&fragment.datagram)?;
+        self.bytes -= whole.bytes.len();
+        Some(whole.in_order())
     }
 
     /// Gives up everything.
@@ -93,6 +102,11 @@ impl Fragments {
             .sum();
         self.lost += lost as u64;
         self.bytes = 0;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.table.values().map(|assembly| assembly.bytes.len()).sum()
     }
 
     fn make_room(&mut self, now: u64) {
@@ -121,20 +135,21 @@ struct Overlap;
 
 impl Assembly {
     fn add(&mut self, fragment: &Fragment<'_>, end: u32) -> Result<(), Overlap> {
-        let (from, to) = (fragment.offset as usize, end as usize);
-        let at = self.pieces.partition_point(|piece| piece.0 < fragment.offset);
-        if self.pieces.get(at) == Some(&(fragment.offset, end)) {
+        let at = self.pieces.partition_point(|piece| piece.from < fragment.offset);
+        let (before, after) = self.pieces.split_at(at);
+        if let Some(piece) = after.first()
+            && (piece.from, piece.to) == (fragment.offset, end)
+        {
             // The same once more is no contradiction, if it is the same.
-            return match self.bytes.get(from..to) == Some(fragment.bytes) {
+            return match self.of(piece) == fragment.bytes {
                 true => Ok(()),
                 false => Err(Overlap),
             };
         }
-        let before = at.checked_sub(1).and_then(|before| self.pieces.get(before));
-        let overlaps = before.is_some_and(|piece| piece.1 > fragment.offset)
-            || self.pieces.get(at).is_some_and(|piece| piece.0 < end);
+        let overlaps = before.last().is_some_and(|piece| piece.to > fragment.offset)
+            || after.first().is_some_and(|piece| piece.from < end);
         let behind = |length| end > length || (!fragment.more && end != length);
-        let last = self.pieces.last().map_or(0, |piece| piece.1);
+        let last = self.pieces.last().map_or(0, |piece| piece.to);
         let contradicts = self.length.is_some_and(behind) || (!fragment.more && last > end);
         if overlaps || contradicts || self.pieces.len() >= PIECES {
             return Err(Overlap);
@@ -142,19 +157,28 @@ impl Assembly {
         if !fragment.more {
             self.length = Some(end);
         }
-        self.pieces.insert(at, (fragment.offset, end));
-        if self.bytes.len() < to {
-            self.bytes.resize(to, 0);
-        }
-        if let Some(place) = self.bytes.get_mut(from..to) {
-            place.copy_from_slice(fragment.bytes);
-        }
+        let piece = Piece {
+            from: fragment.offset,
+            to: end,
+            at: self.bytes.len(),
+        };
+        self.pieces.insert(at, piece);
+        self.bytes.extend_from_slice(fragment.bytes);
         Ok(())
     }
 
+    fn of(&self, piece: &Piece) -> &[u8] {
+        let length = (piece.to - piece.from) as usize;
+        self.bytes.get(piece.at..piece.at + length).unwrap_or_default()
+    }
+
     fn is_whole(&self) -> bool {
-        let held: u32 = self.pieces.iter().map(|(from, to)| to - from).sum();
-        self.length == Some(held)
+        self.length == Some(self.bytes.len() as u32)
+    }
+
+    fn in_order(&self) -> Vec<u8> {
+        let pieces = self.pieces.iter().map(|piece| self.of(piece));
+        pieces.collect::<Vec<_>>().concat()
     }
 }
 
