@@ -31,14 +31,21 @@ impl Key {
     }
 }
 
-/// The data of a SYN (RFC 7413), kept until the origin of the other direction is known.
+/// Payload that was seen before the SYN-ACK, which is waited for a little: it tells where the other direction
+/// begins.
 #[derive(Debug)]
 struct Early {
+    direction: Direction,
+    /// The payload of the SYN (RFC 7413).
+    syn: bool,
     position: u32,
     length: u32,
     bytes: Vec<u8>,
     time: u64,
 }
+
+/// Segments that wait for the SYN-ACK.
+const EARLY: usize = 8;
 
 /// A segment that fits a new connection between the same ends better than this one: it takes over when another
 /// confirms it.
@@ -63,6 +70,8 @@ struct Reset {
 pub(crate) enum Wait {
     /// For what was acknowledged in this direction.
     Hole(Direction),
+    /// For the SYN-ACK.
+    Handshake,
     /// For what is late after a reset.
     Reset,
 }
@@ -120,7 +129,7 @@ pub(crate) struct Flow {
     /// Given with the first payload.
     id: Option<ConnectionId>,
     sides: [Side; 2],
-    early: Option<Box<Early>>,
+    early: Vec<Early>,
     successor: Option<Successor>,
     reset: Option<Reset>,
     closed: bool,
@@ -142,7 +151,7 @@ impl Flow {
             opener: opening.opener,
             id: None,
             sides,
-            early: None,
+            early: Vec::new(),
             successor: None,
             reset: None,
             closed: false,
@@ -197,7 +206,7 @@ impl Flow {
             return Taken::Successor(opening);
         }
         if segment.has(SYN) {
-            return self.take_syn(direction, segment, time, next_id, sink);
+            return self.take_syn(direction, segment, time, next_id, wait, sink);
         }
         if let Some(reset) = self.reset
             && time > reset.time
@@ -224,19 +233,20 @@ impl Flow {
             self.last = time;
         }
         if segment.has(RST) {
+            // What only the SYN carried was not accepted.
+            if self.early.iter().any(|early| !early.syn) {
+                self.open(next_id, sink);
+            }
             self.take_reset(direction, segment, wait);
             return Taken::Yes;
         }
         if segment.has(ACK) {
             self.sides[direction.opposite() as usize].acknowledge(segment.acknowledgement);
         }
-        if self.early.is_some() {
-            self.open(next_id, sink);
-        }
         if carries {
-            self.take_payload(direction, segment, next_id, sink);
+            self.take_payload(direction, segment, next_id, wait, sink);
         }
-        self.settle(wait, sink);
+        self.settle(next_id, wait, sink);
         Taken::Yes
     }
 
@@ -292,6 +302,7 @@ impl Flow {
         segment: &Segment<'_>,
         time: u64,
         next_id: &mut u64,
+        wait: &mut impl FnMut(Wait),
         sink: &mut impl Sink,
     ) -> Taken {
         if segment.has(RST) || segment.has(FIN) {
@@ -303,20 +314,24 @@ impl Flow {
         let side = self.sides[direction as usize];
         if side.origin == Some(origin) {
             // The first, or one that was sent again.
-            if !answer && segment.length > 0 && blank && self.early.is_none() && self.last == 0 {
-                self.early = Some(Box::new(Early {
+            if !answer && segment.length > 0 && blank && self.last == 0 {
+                self.early.push(Early {
+                    direction,
+                    syn: true,
                     position: origin,
                     length: segment.length,
                     bytes: segment.bytes.to_vec(),
                     time,
-                }));
+                });
+                wait(Wait::Handshake);
             }
             self.last = self.last.max(time);
             return Taken::Yes;
         }
         if blank && self.opener == Opener::Local && direction == Direction::Ingress && side.origin.is_none() {
             // An answer that acknowledges the SYN, with or without its data; or both opened (RFC 9293 § 3.5).
-            let early = self.early.as_ref().map_or(0, |early| early.length);
+            let early = self.early.first().filter(|early| early.syn);
+            let early = early.map_or(0, |early| early.length);
             let expected = self.sides[Direction::Egress as usize].origin;
             let fits = expected.is_some_and(|expected| {
                 let distance = segment.acknowledgement.wrapping_sub(expected);
@@ -327,8 +342,9 @@ impl Flow {
                 side.origin = Some(origin);
                 side.begin(origin);
                 self.last = self.last.max(time);
-                if self.early.is_some() {
+                if !self.early.is_empty() {
                     self.open(next_id, sink);
+                    self.settle(next_id, wait, sink);
                 }
                 return Taken::Yes;
             }
@@ -374,7 +390,6 @@ impl Flow {
         }
         if self.id.is_none() {
             self.closed = true;
-            self.early = None;
             return;
         }
         self.reset = Some(Reset {
@@ -389,16 +404,19 @@ impl Flow {
         direction: Direction,
         segment: &Segment<'_>,
         next_id: &mut u64,
+        wait: &mut impl FnMut(Wait),
         sink: &mut impl Sink,
     ) {
         let from = segment.sequence;
+        let answered = self.sides[Direction::Ingress as usize].origin.is_some();
+        let early = self.id.is_none() && self.opener == Opener::Local && !answered;
         let side = &mut self.sides[direction as usize];
-        if side.next.is_none() {
+        if side.next.is_none() && segment.length > 0 && !early {
             let to = from.wrapping_add(segment.length);
             let received = side
                 .acknowledged
                 .is_some_and(|position| (0..=BEHIND).contains(&ahead(position, to)));
-            if segment.length > 0 && received {
+            if received {
                 // Before the observation began.
                 return;
             }
@@ -407,9 +425,6 @@ impl Flow {
         let joins = side.next.is_some_and(|next| ahead(from, next) <= 0);
         if segment.length == 1 && matches!(segment.bytes, [] | [0]) && !joins {
             return;
-        }
-        if side.next.is_none() {
-            side.begin(from);
         }
         let mut length = segment.length;
         if let Some((end, _)) = side.end {
@@ -423,18 +438,45 @@ impl Flow {
         if length == 0 || !new {
             return;
         }
-        let id = self.open(next_id, sink);
         let captured = segment.bytes.len().min(length as usize);
-        sink.data(&Chunk {
+        let bytes = segment.bytes.get(..captured).unwrap_or_default();
+        let time = self.last;
+        if early {
+            self.early.push(Early {
+                direction,
+                syn: false,
+                position: from,
+                length,
+                bytes: bytes.to_vec(),
+                time,
+            });
+            match self.early.len() {
+                1 => wait(Wait::Handshake),
+                EARLY => _ = self.open(next_id, sink),
+                _ => {}
+            }
+            return;
+        }
+        let id = self.open(next_id, sink);
+        let chunk = Chunk {
             id,
             direction,
             position: from,
             length,
-            bytes: segment.bytes.get(..captured).unwrap_or_default(),
-            time: self.last,
+            bytes,
+            time,
             process: None,
-        });
-        self.sides[direction as usize].advance(from, to);
+        };
+        self.give(&chunk, sink);
+    }
+
+    fn give(&mut self, chunk: &Chunk<'_>, sink: &mut impl Sink) {
+        sink.data(chunk);
+        let side = &mut self.sides[chunk.direction as usize];
+        if side.next.is_none() {
+            side.begin(chunk.position);
+        }
+        side.advance(chunk.position, chunk.position.wrapping_add(chunk.length));
     }
 
     /// The connection's identity; there is one from the first payload on.
@@ -446,26 +488,31 @@ impl Flow {
         *next_id += 1;
         self.id = Some(id);
         sink.opened(self.info(id), self.sides.map(|side| side.origin));
-        if let Some(early) = self.early.take() {
-            sink.data(&Chunk {
+        for early in std::mem::take(&mut self.early) {
+            let chunk = Chunk {
                 id,
-                direction: Direction::Egress,
+                direction: early.direction,
                 position: early.position,
                 length: early.length,
                 bytes: &early.bytes,
                 time: early.time,
                 process: None,
-            });
-            let end = early.position.wrapping_add(early.length);
-            self.sides[Direction::Egress as usize].advance(early.position, end);
+            };
+            self.give(&chunk, sink);
         }
         id
     }
 
     /// Tells what follows from what is known now.
-    fn settle(&mut self, wait: &mut impl FnMut(Wait), sink: &mut impl Sink) {
+    fn settle(&mut self, next_id: &mut u64, wait: &mut impl FnMut(Wait), sink: &mut impl Sink) {
+        if !self.early.is_empty() && self.sides.iter().all(|side| side.end.is_some()) {
+            self.open(next_id, sink);
+        }
         for direction in [Direction::Egress, Direction::Ingress] {
             let side = &mut self.sides[direction as usize];
+            if let (Some((end, _)), None) = (side.end, side.next) {
+                side.begin(end);
+            }
             if let (Some(id), Some(next), Some((end, time)), false) =
                 (self.id, side.next, side.end, side.ended)
                 && ahead(next, end) >= 0
@@ -488,12 +535,24 @@ impl Flow {
     }
 
     /// The time for something late is over.
-    pub(crate) fn waited(&mut self, for_what: Wait, wait: &mut impl FnMut(Wait), sink: &mut impl Sink) {
+    pub(crate) fn waited(
+        &mut self,
+        for_what: Wait,
+        next_id: &mut u64,
+        wait: &mut impl FnMut(Wait),
+        sink: &mut impl Sink,
+    ) {
         if self.closed {
             return;
         }
         match for_what {
             Wait::Reset => self.close(sink),
+            Wait::Handshake => {
+                if !self.early.is_empty() {
+                    self.open(next_id, sink);
+                    self.settle(next_id, wait, sink);
+                }
+            }
             Wait::Hole(direction) => {
                 let side = &mut self.sides[direction as usize];
                 let Some(mut position) = side.proven.take() else {
@@ -510,14 +569,13 @@ impl Flow {
                     side.reach(position);
                     sink.acknowledged(id, direction, position);
                 }
-                self.settle(wait, sink);
+                self.settle(next_id, wait, sink);
             }
         }
     }
 
     fn close(&mut self, sink: &mut impl Sink) {
         self.closed = true;
-        self.early = None;
         let Some(id) = self.id else { return };
         let ends = self.sides.map(|side| side.end);
         let (positions, time) = match self.reset {
@@ -531,9 +589,12 @@ impl Flow {
     }
 
     /// Nothing late can come any more. Returns whether the connection is over.
-    pub(crate) fn finish(&mut self, sink: &mut impl Sink) -> bool {
+    pub(crate) fn finish(&mut self, next_id: &mut u64, sink: &mut impl Sink) -> bool {
         if self.closed {
             return true;
+        }
+        if !self.early.is_empty() {
+            self.open(next_id, sink);
         }
         let Some(id) = self.id else { return true };
         for direction in [Direction::Egress, Direction::Ingress] {
@@ -550,8 +611,8 @@ impl Flow {
     }
 
     /// Another connection has taken over.
-    pub(crate) fn replaced(&mut self, sink: &mut impl Sink) {
-        if !self.finish(sink)
+    pub(crate) fn replaced(&mut self, next_id: &mut u64, sink: &mut impl Sink) {
+        if !self.finish(next_id, sink)
             && let Some(id) = self.id
         {
             sink.abandoned(id);
@@ -559,8 +620,8 @@ impl Flow {
     }
 
     /// There are too many connections. Returns whether it was not over.
-    pub(crate) fn evict(&mut self, sink: &mut impl Sink) -> bool {
-        let over = self.finish(sink);
+    pub(crate) fn evict(&mut self, next_id: &mut u64, sink: &mut impl Sink) -> bool {
+        let over = self.finish(next_id, sink);
         if !over && let Some(id) = self.id {
             sink.evicted(self.info(id));
         }

@@ -82,7 +82,7 @@ impl Tcp {
         if let Taken::Successor(opening) = self.offer(slot, segment, time, sink) {
             let flow = self.begin(key, opening);
             if let Some(place) = self.slots.get_mut(slot as usize) {
-                place.flow.replaced(sink);
+                place.flow.replaced(&mut self.next_id, sink);
                 place.flow = flow;
             }
             self.offer(slot, segment, time, sink);
@@ -110,7 +110,7 @@ impl Tcp {
     /// The capture is over. What was seen to end is told; other connections stay open.
     pub(crate) fn finish(&mut self, sink: &mut impl Sink) {
         for slot in &mut self.slots {
-            slot.flow.finish(sink);
+            slot.flow.finish(&mut self.next_id, sink);
         }
     }
 
@@ -151,7 +151,7 @@ impl Tcp {
         let mut wait = |wait| {
             timers.push_back(Timer { due, wait, ..*timer });
         };
-        place.flow.waited(timer.wait, &mut wait, sink);
+        place.flow.waited(timer.wait, &mut self.next_id, &mut wait, sink);
     }
 
     /// Puts a connection in a new place, or in that of the one idle longest.
@@ -168,7 +168,7 @@ impl Tcp {
             let slot = self.oldest;
             self.unlink(slot);
             if let Some(place) = self.slots.get_mut(slot as usize) {
-                self.evicted += u64::from(place.flow.evict(sink));
+                self.evicted += u64::from(place.flow.evict(&mut self.next_id, sink));
                 self.by_key.remove(&place.flow.key);
                 place.flow = flow;
             }

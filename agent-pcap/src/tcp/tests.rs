@@ -209,6 +209,24 @@ fn data_of_a_syn() {
 }
 
 #[test]
+fn a_syn_ack_behind_the_first_data_tells_the_origin_all_the_same() {
+    let [syn, answer, ack] = handshake(0, 100);
+    let request = segment(CLIENT, ACK, 1, 101, b"request");
+    let tail = segment(SERVER, ACK, 107, 8, b"se");
+    let response = segment(SERVER, ACK, 101, 8, b"respon");
+    let told = replay(&[syn, ack, request, tail, answer, response]);
+    assert_eq!(told[0].origins, [Some(1), Some(101)]);
+    assert_eq!(told[0].streams[1].text(), b"response");
+    // It never came.
+    let mut player = Player::new(9);
+    player.play(&[syn, ack, request]);
+    assert!(player.told.0.is_empty());
+    player.wait(LATE);
+    assert_eq!(player.told.0[0].origins, [Some(1), None]);
+    assert_eq!(player.told.0[0].streams[0].text(), b"request");
+}
+
+#[test]
 fn keep_alives_carry_nothing() {
     let told = replay(&with_handshake(
         0,
