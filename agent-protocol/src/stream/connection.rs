@@ -105,7 +105,7 @@ impl Connection {
     pub(super) fn waits(&self) -> bool {
         self.halves
             .iter()
-            .any(|half| half.held().is_some() || half.blocked_since.is_some())
+            .any(|half| half.held_position().is_some() || half.blocked_since.is_some())
     }
 
     pub(super) fn is_ignored(&self) -> bool {
@@ -131,9 +131,7 @@ impl Connection {
             observer,
         );
         self.settle(chunk.direction, observer);
-        if let Some((_, bytes)) = self.halves[chunk.direction as usize].held()
-            && bytes > limits.held_bytes
-        {
+        while self.halves[chunk.direction as usize].held_bytes() > limits.held_bytes {
             self.give_up_first_hole(chunk.direction, observer);
         }
     }
@@ -205,25 +203,33 @@ impl Connection {
 
     /// The receiver of `direction` has everything before `position`: what is missing below will not come.
     pub(super) fn acknowledged(&mut self, direction: Direction, position: u32, observer: &mut dyn Observer) {
-        let half = &self.halves[direction as usize];
-        if half
-            .held_position()
-            .is_some_and(|held| half.extend(position) >= held)
+        if self.is_ignored() || !self.halves[direction as usize].has_begun() {
+            return;
+        }
+        let position = self.halves[direction as usize].extend(position);
+        while let Some(held) = self.halves[direction as usize].held_position()
+            && held <= position
         {
             self.give_up_first_hole(direction, observer);
+        }
+        let lost = self.halves[direction as usize].close_hole(position);
+        if lost > 0 {
+            self.report_gap(direction, lost, observer);
+            self.settle(direction, observer);
         }
     }
 
     /// Time has come to `now`: holes and blocked flows that waited long enough go on without.
     pub(super) fn tick(&mut self, now: u64, limits: &Limits, observer: &mut dyn Observer) {
+        // Holes of both directions first: a blocked flow may wait for what is behind one.
         for direction in [Direction::Egress, Direction::Ingress] {
-            let half = &self.halves[direction as usize];
-            if half
-                .held()
-                .is_some_and(|(since, _)| now >= since.saturating_add(limits.patience))
+            while let Some(since) = self.halves[direction as usize].held_since()
+                && now >= since.saturating_add(limits.hole_patience)
             {
                 self.give_up_first_hole(direction, observer);
             }
+        }
+        for direction in [Direction::Egress, Direction::Ingress] {
             let half = &self.halves[direction as usize];
             if half
                 .blocked_since
@@ -283,7 +289,7 @@ impl Connection {
 
     /// Gives up all that is missing in `direction`, up to its end.
     fn flush(&mut self, direction: Direction, position: Option<u32>, observer: &mut dyn Observer) {
-        while self.halves[direction as usize].held().is_some() {
+        while self.halves[direction as usize].held_position().is_some() {
             self.give_up_first_hole(direction, observer);
         }
         let half = &mut self.halves[direction as usize];
