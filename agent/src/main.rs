@@ -21,7 +21,8 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => man().map(|()| ExitCode::SUCCESS),
-        Command::Run(_) | Command::Replay(_) => Ok(ExitCode::FAILURE),
+        Command::Run(args) => command::run::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => command::replay::run(&args).map(ExitCode::from),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("redwire: {}", command::check::short(&error));

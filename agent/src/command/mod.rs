@@ -2,11 +2,14 @@
 
 pub mod check;
 pub mod ps;
+pub mod replay;
+pub mod run;
 
-use crate::cli::{CaptureArgs, SelectionArgs};
+use crate::cli::{CaptureArgs, ExportArgs, Histogram, SelectionArgs};
 use crate::config::{ByteSize, Executable, File, Selection};
 use crate::source::ebpf::{Options, offsets};
 use anyhow::{Context as _, Result, bail};
+use redwire_telemetry::{Config, Histograms, OtlpConfig};
 
 /// The selection that flags, environment and file give.
 ///
@@ -86,4 +89,58 @@ pub fn capture(args: &CaptureArgs, file: &File, selection: &Selection) -> Result
         follow: selection.children,
         kernel_log: args.kernel_log,
     })
+}
+
+/// How telemetry is made.
+///
+/// # Errors
+/// Where a value is out of its range.
+pub fn telemetry(args: &ExportArgs, file: &File) -> Result<Config> {
+    let mut config = Config::default();
+    let histogram = match (args.histogram, file.export.histogram.as_deref()) {
+        (Some(kind), _) => kind,
+        (None, None | Some("exponential")) => Histogram::Exponential,
+        (None, Some("explicit")) => Histogram::Explicit,
+        (None, Some(other)) => bail!("export.histogram: '{other}' is neither exponential nor explicit"),
+    };
+    config.metrics.histograms = match histogram {
+        Histogram::Exponential => Histograms::Exponential,
+        Histogram::Explicit => Histograms::Explicit,
+    };
+    if let Some(ratio) = args.span_ratio.or(file.export.span_ratio) {
+        if !(0.0..=1.0).contains(&ratio) {
+            bail!("--span-ratio {ratio}: must be between 0 and 1");
+        }
+        config.sampling_ratio = ratio;
+    }
+    config.routes.patterns = if args.routes.is_empty() { file.http.routes.clone() } else { args.routes.clone() };
+    config.spans.http.query = args.url_query || file.http.url_query.unwrap_or(false);
+    if let Ok(interval) = std::env::var("OTEL_METRIC_EXPORT_INTERVAL") {
+        let interval = interval.parse().ok().filter(|&milliseconds| milliseconds > 0);
+        let interval = interval.context("OTEL_METRIC_EXPORT_INTERVAL: must be a number of milliseconds above 0")?;
+        config.metric_interval = std::time::Duration::from_millis(interval);
+    }
+    Ok(config)
+}
+
+/// Where OTLP goes.
+///
+/// # Errors
+/// The first variable or flag that makes no sense.
+pub fn otlp(args: &ExportArgs, file: &File) -> Result<OtlpConfig> {
+    let endpoint = args.otlp_endpoint.as_deref().or(file.export.endpoint.as_deref());
+    let protocol = args.otlp_protocol.as_deref().or(file.export.protocol.as_deref());
+    let get = |name: &str| match name {
+        "OTEL_EXPORTER_OTLP_PROTOCOL" => protocol.map(str::to_owned),
+        _ => std::env::var(name).ok(),
+    };
+    Ok(OtlpConfig::read(endpoint, &get)?)
+}
+
+/// What was no transaction, by protocol and reason.
+fn losses(counters: &redwire_telemetry::Counters) -> Vec<String> {
+    let line = |((protocol, reason), n): ((Option<&str>, &str), u64)| {
+        format!("not reported: {n} {reason}{}", protocol.map(|name| format!(" ({name})")).unwrap_or_default())
+    };
+    counters.losses().into_iter().map(line).collect()
 }

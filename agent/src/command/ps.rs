@@ -1,7 +1,7 @@
 //! `redwire ps`: the processes that are selected, by which rule, and what they are called.
 
 use crate::cli::Ps;
-use crate::discover::{self, Process, Service};
+use crate::discover::{self, Process};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -32,7 +32,7 @@ pub fn run(args: &Ps) -> Result<()> {
             } else {
                 discover::rules(by)
             },
-            Service::of(process).name,
+            discover::service_name(process),
             process.executable.clone().unwrap_or_default(),
         ]);
     }

@@ -1,10 +1,12 @@
 //! Which processes are selected, why, and what they are called.
 
 mod process;
+mod registry;
 mod service;
 
 pub use process::Process;
-pub use service::{Service, name};
+pub use registry::Registry;
+pub use service::{Host, instance, service_name};
 
 use crate::config::Selection;
 use redwire_common::verdict;
@@ -40,7 +42,7 @@ pub fn scan(selection: &Selection) -> Vec<(Process, u32)> {
 }
 
 /// Why a process itself is selected, as a sum of [`verdict`]s.
-fn judge(selection: &Selection, process: &Process) -> u32 {
+pub fn judge(selection: &Selection, process: &Process) -> u32 {
     let mut by = 0;
     if selection.pids.contains(&process.pid) {
         by |= verdict::PID;

@@ -1,49 +1,74 @@
 //! What an observed process is called.
 
 use super::Process;
+use opentelemetry_semantic_conventions::resource::{
+    CONTAINER_ID, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID, SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+};
+use redwire_telemetry::{ResourceValue, ServiceInstance};
 
-/// Name and further resource attributes of a service, as its process' environment gives them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Service {
-    /// `service.name`.
-    pub name: String,
-    /// Pairs of `OTEL_RESOURCE_ATTRIBUTES`, but for `service.name`.
-    pub attributes: Vec<(String, String)>,
+/// The service instance that a process is.
+///
+/// `REDWIRE_SERVICE_NAME` wins over `OTEL_SERVICE_NAME`, that over `service.name` in `OTEL_RESOURCE_ATTRIBUTES`, and
+/// that over a name made from what the process runs.
+pub fn instance(process: &Process, host: &Host) -> ServiceInstance {
+    let mut instance = named(process);
+    if instance.get(SERVICE_INSTANCE_ID).is_none() {
+        let id = format!("{}-{}-{}", host.boot, process.pid, process.started);
+        instance = instance.with(SERVICE_INSTANCE_ID, id);
+    }
+    instance = instance.with(PROCESS_PID, i64::from(process.pid)).with(HOST_NAME, host.name.as_str());
+    if let Some(path) = &process.executable {
+        instance = instance.with(PROCESS_EXECUTABLE_PATH, path.as_str()).with(PROCESS_EXECUTABLE_NAME, base(path));
+    }
+    if let Some(container) = &process.container {
+        instance = instance.with(CONTAINER_ID, container.as_str());
+    }
+    instance
 }
 
-impl Service {
-    /// `REDWIRE_SERVICE_NAME` wins over `OTEL_SERVICE_NAME`, that over `service.name` in
-    /// `OTEL_RESOURCE_ATTRIBUTES`, and that over a name made from what the process runs.
-    pub fn of(process: &Process) -> Service {
-        let attributes = process.variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        let pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
-        let mut attributes: Vec<(String, String)> = pairs
-            .map(|(name, value)| (name.trim().to_owned(), percent_decoded(value.trim())))
-            .collect();
-        let mut named = None;
-        attributes.retain(|(name, value)| {
-            let is_name = name == "service.name";
-            if is_name {
-                named = Some(value.clone());
-            }
-            !is_name
-        });
-        let variable = |name| {
-            process
-                .variable(name)
-                .filter(|value| !value.is_empty())
-                .map(str::to_owned)
-        };
-        let name = variable("REDWIRE_SERVICE_NAME")
-            .or_else(|| variable("OTEL_SERVICE_NAME"))
-            .or(named)
-            .unwrap_or_else(|| name(process));
-        Service { name, attributes }
+/// `service.name` of a process.
+pub fn service_name(process: &Process) -> String {
+    match named(process).get(SERVICE_NAME) {
+        Some(ResourceValue::Str(name)) => name.clone(),
+        _ => String::new(),
+    }
+}
+
+/// What the environment says of the instance, with a name in any case.
+fn named(process: &Process) -> ServiceInstance {
+    let instance = ServiceInstance::parse(process.variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
+    let variable = |name| process.variable(name).filter(|value| !value.is_empty());
+    match variable("REDWIRE_SERVICE_NAME").or_else(|| variable("OTEL_SERVICE_NAME")) {
+        Some(name) => instance.with(SERVICE_NAME, name),
+        None if instance.get(SERVICE_NAME).is_none() => instance.with(SERVICE_NAME, program_name(process)),
+        None => instance,
+    }
+}
+
+/// The host that processes run on.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// `host.name`.
+    pub name: String,
+    /// The first part of the boot id: with process id and start time it identifies a process for ever.
+    pub boot: String,
+}
+
+impl Host {
+    /// This one.
+    pub fn this() -> Host {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let boot = read("/proc/sys/kernel/random/boot_id");
+        Host {
+            name: read("/proc/sys/kernel/hostname"),
+            boot: boot.split('-').next().unwrap_or_default().to_owned(),
+        }
     }
 }
 
 /// A name from what a process runs: its program, or the script where the program is an interpreter.
-pub fn name(process: &Process) -> String {
+fn program_name(process: &Process) -> String {
     let program = process.executable.as_deref().map(base).unwrap_or(&process.name);
     let program = program.strip_suffix(" (deleted)").unwrap_or(program);
     let interpreter = ["python", "node", "ruby", "perl", "php", "java", "deno", "bun"]
@@ -86,27 +111,6 @@ fn stem(name: &str) -> &str {
         .unwrap_or(name)
 }
 
-/// Values of `OTEL_RESOURCE_ATTRIBUTES` are percent-encoded (W3C Baggage).
-fn percent_decoded(value: &str) -> String {
-    let bytes = value.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let code = (byte == b'%').then(|| value.get(at + 1..at + 3)).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                at += 3;
-            }
-            None => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,27 +141,21 @@ mod tests {
             name(&process(&["python3", "/opt/venv/bin/uvicorn", "app:app"], &[])),
             "uvicorn"
         );
-        assert_eq!(name(&process(&["python3", "-c", "pass"], &[])), "python3.11");
-        assert_eq!(name(&process(&["python3"], &[])), "python3.11");
+        assert_eq!(program_name(&process(&["python3", "-c", "pass"], &[])), "python3.11");
+        assert_eq!(program_name(&process(&["python3"], &[])), "python3.11");
     }
 
     #[test]
     fn the_environment_wins() {
-        let attributes = (
-            "OTEL_RESOURCE_ATTRIBUTES",
-            "service.name=c,deployment.environment.name=a%20b,broken",
-        );
-        let service = |more: &[(&str, &str)]| Service::of(&process(&["python3"], more));
-        assert_eq!(service(&[attributes]).name, "c");
-        assert_eq!(
-            service(&[attributes]).attributes,
-            [("deployment.environment.name".to_owned(), "a b".to_owned())]
-        );
-        assert_eq!(service(&[attributes, ("OTEL_SERVICE_NAME", "b")]).name, "b");
-        assert_eq!(
-            service(&[("OTEL_SERVICE_NAME", "b"), ("REDWIRE_SERVICE_NAME", "a")]).name,
-            "a"
-        );
-        assert_eq!(service(&[("OTEL_SERVICE_NAME", "")]).name, "python3.11");
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=c,deployment.environment.name=a%20b,broken");
+        let get = |more: &[(&str, &str)], key: &str| {
+            instance(&process(&["python3"], more), &Host::default()).get(key).cloned()
+        };
+        assert_eq!(get(&[attributes], SERVICE_NAME), Some("c".into()));
+        assert_eq!(get(&[attributes], "deployment.environment.name"), Some("a b".into()));
+        assert_eq!(get(&[attributes, ("OTEL_SERVICE_NAME", "b")], SERVICE_NAME), Some("b".into()));
+        let both = [("OTEL_SERVICE_NAME", "b"), ("REDWIRE_SERVICE_NAME", "a")];
+        assert_eq!(get(&both, SERVICE_NAME), Some("a".into()));
+        assert_eq!(get(&[("OTEL_SERVICE_NAME", "")], SERVICE_NAME), Some("python3.11".into()));
     }
 }

@@ -164,6 +164,23 @@ impl Source {
         Ok(())
     }
 
+    /// Passes what the kernel programs log to `tracing`.
+    ///
+    /// # Errors
+    /// Where their log cannot be read.
+    pub fn log(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
+        let _within = runtime.enter();
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf).context("the kernel programs' log")?;
+        let mut logger = tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)?;
+        runtime.spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        });
+        Ok(())
+    }
+
     /// Selects a process, for one of [`redwire_common::verdict`].
     ///
     /// # Errors
