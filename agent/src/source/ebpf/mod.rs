@@ -27,6 +27,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// The kernel programs, built by `build.rs`.
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redwire-tracepoint"));
@@ -171,7 +173,8 @@ impl Source {
     pub fn log(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
         let _within = runtime.enter();
         let logger = aya_log::EbpfLogger::init(&mut self.ebpf).context("the kernel programs' log")?;
-        let mut logger = tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)?;
+        // SAFETY: the logger keeps the one descriptor that it shows open as long as it lives.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
         runtime.spawn(async move {
             while let Ok(mut ready) = logger.readable_mut().await {
                 ready.get_inner_mut().flush();
