@@ -2,6 +2,7 @@ use super::*;
 use crate::capture::Damage;
 use crate::tcp::recorder::{Recorder, Told};
 use crate::testing::{Pcap, Tcp as Built, ethernet, ipv4, ipv4_address, ipv6_address};
+use proptest::prelude::*;
 use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::trace_context::SpanContext;
@@ -383,52 +384,57 @@ fn pcap_formats() {
     }
 }
 
+/// The exchange in two sections of a pcapng file, the first in this byte order, the second in the other.
+fn sections(big: bool) -> Vec<u8> {
+    let mut file = Writer {
+        big,
+        bytes: Vec::new(),
+    };
+    let [syn, answer, request, response] = exchange();
+    let offset = 1_000_000_i64;
+    let offset = if big {
+        offset.to_be_bytes()
+    } else {
+        offset.to_le_bytes()
+    };
+    file.section();
+    // Microseconds; 2^-10 s and a million seconds later; a section of its own with 10^-10 s.
+    file.interface(101, 0, &[(2, b"eth0"), (0, b"")]);
+    file.interface(1, 0, &[(9, &[0x8a]), (14, &offset)]);
+    file.enhanced(0, START / 1000, &syn.ipv4());
+    file.block(5, |body| {
+        body.all(&[0, 1, 2]);
+    });
+    file.enhanced(
+        1,
+        (START / 1_000_000_000 - 1_000_000) * 1024 + 1,
+        &answer.ethernet(),
+    );
+    file.block(0x8000_1234, |body| body.bytes.extend([7; 5000]));
+    file.big = !big;
+    file.section();
+    file.interface(228, 60, &[(9, &[10])]);
+    // The obsolete Packet Block, and a Simple Packet Block, which has no time.
+    let (packet, ticks) = (request.ipv4(), (START + 5 * MS) * 10);
+    file.block(2, |body| {
+        let n = packet.len() as u32;
+        body.u16(0)
+            .u16(9)
+            .all(&[(ticks >> 32) as u32, ticks as u32, n, n])
+            .bytes
+            .extend(&packet);
+    });
+    let packet = response.ipv4();
+    file.block(3, |body| body.u32(packet.len() as u32).bytes.extend(&packet));
+    // An interface that is not described.
+    file.enhanced(7, 0, &packet);
+    file.bytes
+}
+
 #[test]
 fn pcapng_formats() {
     for big in [false, true] {
-        let mut file = Writer {
-            big,
-            bytes: Vec::new(),
-        };
-        let [syn, answer, request, response] = exchange();
-        let offset = 1_000_000_i64;
-        let offset = if big {
-            offset.to_be_bytes()
-        } else {
-            offset.to_le_bytes()
-        };
-        file.section();
-        // Microseconds; 2^-10 s and a million seconds later; a section of its own with 10^-10 s.
-        file.interface(101, 0, &[(2, b"eth0"), (0, b"")]);
-        file.interface(1, 0, &[(9, &[0x8a]), (14, &offset)]);
-        file.enhanced(0, START / 1000, &syn.ipv4());
-        file.block(5, |body| {
-            body.all(&[0, 1, 2]);
-        });
-        file.enhanced(
-            1,
-            (START / 1_000_000_000 - 1_000_000) * 1024 + 1,
-            &answer.ethernet(),
-        );
-        file.block(0x8000_1234, |body| body.bytes.extend([7; 5000]));
-        file.big = !big;
-        file.section();
-        file.interface(228, 60, &[(9, &[10])]);
-        // The obsolete Packet Block, and a Simple Packet Block, which has no time.
-        let (packet, ticks) = (request.ipv4(), (START + 5 * MS) * 10);
-        file.block(2, |body| {
-            let n = packet.len() as u32;
-            body.u16(0)
-                .u16(9)
-                .all(&[(ticks >> 32) as u32, ticks as u32, n, n])
-                .bytes
-                .extend(&packet);
-        });
-        let packet = response.ipv4();
-        file.block(3, |body| body.u32(packet.len() as u32).bytes.extend(&packet));
-        // An interface that is not described.
-        file.enhanced(7, 0, &packet);
-        let summary = assert_exchange(&file.bytes);
+        let summary = assert_exchange(&sections(big));
         assert_eq!(summary.skipped(Skip::UnknownLink), 1);
         assert_eq!(summary.times, Some((START, START + 5 * MS)));
     }
@@ -536,6 +542,27 @@ fn streams_are_told_of_holes_of_exactly_their_size() {
     replay(&file.0[..], &mut connections, &mut losses, &mut |_| {}).unwrap();
     assert_eq!(losses.0[Loss::Gap as usize], 2);
     assert_eq!(losses.0[Loss::GapBytes as usize], 75);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Damage anywhere is survived, and costs no memory that the file does not have.
+    #[test]
+    fn damaged_files_are_survived(
+        ng in any::<bool>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut file = if ng { sections(false) } else { fragments(|_| {}) };
+        for (at, byte) in damage {
+            let at = at.index(file.len());
+            file[at] = byte;
+        }
+        let mut connections = Connections::new(limits());
+        let mut losses = Losses::default();
+        _ = replay(&file[..], &mut connections, &mut losses, &mut |_| {});
+        connections.finish(&mut losses);
+    }
 }
 
 /// Compares the streams of the captures in the folder `REDWIRE_CAPTURES` with tshark's.

@@ -1,6 +1,7 @@
 //! What is known of one connection.
 
 use super::Sink;
+use super::opening::{Key, Opening};
 use super::side::{AHEAD, BEHIND, Side, ahead};
 use crate::packet::{ACK, End, FIN, RST, SYN, Segment};
 use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, Vantage};
@@ -11,25 +12,11 @@ use std::net::{Ipv6Addr, SocketAddr};
 /// is late.
 const QUIET: u64 = 1_000_000_000;
 
+/// What was under way to an end that had aborted the connection is sent for a while, again and again.
+const IN_FLIGHT: i32 = 1 << 20;
+
 /// Clocks that go back further than this were set.
 pub(crate) const CLOCK_SET: u64 = 1_000_000_000;
-
-/// Both ends in order of their addresses: the same for both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    low: End,
-    high: End,
-}
-
-impl Key {
-    pub(crate) fn of(segment: &Segment<'_>) -> Key {
-        let (a, b) = (segment.source, segment.destination);
-        Key {
-            low: a.min(b),
-            high: a.max(b),
-        }
-    }
-}
 
 /// Payload that was seen before the SYN-ACK, which is waited for a little: it tells where the other direction
 /// begins.
@@ -85,39 +72,6 @@ pub(crate) enum Taken {
     Stray,
     /// It is the first of a new connection, whose client this is: the connection is to be replaced.
     Successor(Opening),
-}
-
-/// How a connection begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Opening {
-    local: End,
-    opener: Opener,
-    origin: Option<u32>,
-}
-
-impl Opening {
-    /// As the first segment seen has it. The SYN or the SYN-ACK tells who opened it.
-    pub(crate) fn of(segment: &Segment<'_>) -> Opening {
-        let (local, opener, origin) = match (segment.has(SYN), segment.has(ACK)) {
-            (true, false) => (
-                segment.source,
-                Opener::Local,
-                Some(segment.sequence.wrapping_add(1)),
-            ),
-            (true, true) => (segment.destination, Opener::Local, Some(segment.acknowledgement)),
-            _ => (segment.source, Opener::Unknown, None),
-        };
-        Opening {
-            local,
-            opener,
-            origin,
-        }
-    }
-
-    /// Whether the beginning was seen.
-    pub(crate) fn is_known(&self) -> bool {
-        self.origin.is_some()
-    }
 }
 
 /// One connection.
@@ -258,7 +212,7 @@ impl Flow {
         } else {
             let new = side.high.is_none_or(|high| {
                 let distance = ahead(segment.sequence, high);
-                !(-BEHIND..=0).contains(&distance)
+                !(-BEHIND..=IN_FLIGHT).contains(&distance)
             });
             new && segment.length > 0 && time > self.last.saturating_add(QUIET) && !segment.has(RST)
         };
@@ -390,6 +344,7 @@ impl Flow {
         }
         if self.id.is_none() {
             self.closed = true;
+            self.early = Vec::new();
             return;
         }
         self.reset = Some(Reset {
@@ -411,7 +366,7 @@ impl Flow {
         let answered = self.sides[Direction::Ingress as usize].origin.is_some();
         let early = self.id.is_none() && self.opener == Opener::Local && !answered;
         let side = &mut self.sides[direction as usize];
-        if side.next.is_none() && segment.length > 0 && !early {
+        if side.next.is_none() && !early && !segment.has(FIN) {
             let to = from.wrapping_add(segment.length);
             let received = side
                 .acknowledged
@@ -423,7 +378,7 @@ impl Flow {
         }
         // A keep-alive has a byte of garbage (RFC 9293 § 3.8.4) in front of what is next, which need not be known.
         let joins = side.next.is_some_and(|next| ahead(from, next) <= 0);
-        if segment.length == 1 && matches!(segment.bytes, [] | [0]) && !joins {
+        if segment.length == 1 && matches!(segment.bytes, [] | [0]) && !joins && !segment.has(FIN) {
             return;
         }
         let mut length = segment.length;

@@ -4,6 +4,7 @@
 //! are of one connection, where its directions begin and end, and which bytes can come no more.
 
 mod flow;
+mod opening;
 #[cfg(test)]
 pub(crate) mod recorder;
 mod side;

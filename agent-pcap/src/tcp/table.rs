@@ -1,6 +1,7 @@
 //! The bounded table of all connections.
 
-use super::flow::{CLOCK_SET, Flow, Key, Opening, Taken, Wait};
+use super::flow::{CLOCK_SET, Flow, Taken, Wait};
+use super::opening::{Key, Opening};
 use super::{LATE, Sink};
 use crate::packet::{RST, Segment};
 use hashbrown::HashMap;

@@ -286,6 +286,28 @@ fn a_reset_closes_and_what_comes_after_it_does_not_count() {
 }
 
 #[test]
+fn what_is_sent_again_after_a_reset_begins_no_connection() {
+    let mut player = Player::new(9);
+    player.play(&with_handshake(
+        0,
+        0,
+        &[
+            segment(CLIENT, ACK, 1, 1, b"request"),
+            segment(CLIENT, RST, 8, 0, b""),
+            segment(SERVER, ACK, 1, 8, b"resp"),
+        ],
+    ));
+    for _ in 0..5 {
+        player
+            .wait(3000 * MS)
+            .play(&[segment(SERVER, ACK, 5, 8, b"onse")]);
+    }
+    let told = player.finish();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].closed.is_some() && told[0].streams[1].bytes.is_empty());
+}
+
+#[test]
 fn a_reset_from_outside_the_window_is_none() {
     let told = replay(&with_handshake(
         1000,
