@@ -1,6 +1,6 @@
 //! What the pipeline yields.
 
-use crate::protocol::http;
+use crate::protocol::{grpc, http};
 use crate::trace_context::SpanContext;
 
 /// A request with its outcome, borrowed from the connection's state for the time of the call.
@@ -14,6 +14,8 @@ pub struct Transaction<'a> {
     pub error: Option<&'a str>,
     /// The caller's span, where the request carried a trace context.
     pub remote_parent: Option<SpanContext>,
+    /// The caller's `tracestate`, as it came with `remote_parent`.
+    pub tracestate: Option<&'a str>,
     /// A span reported earlier on this connection that this one belongs under.
     pub parent: Option<SpanContext>,
     /// The protocol's own part.
@@ -27,6 +29,8 @@ pub enum Record<'a> {
     Http(http::Record<'a>),
     /// A WebSocket session, from upgrade to close.
     WebSocket(http::WebSocketRecord<'a>),
+    /// A gRPC call.
+    Rpc(grpc::Record<'a>),
 }
 
 /// `error.type` of a request whose connection or stream closed before its response was complete.
