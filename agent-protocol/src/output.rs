@@ -2,6 +2,7 @@
 
 use crate::connection::{ConnectionId, ConnectionInfo, Direction, Side};
 use crate::loss::Loss;
+use crate::protocol::grpc;
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
 
@@ -15,6 +16,11 @@ pub trait Output {
 
     /// A long-lived session within the connection (WebSocket) began (`+1`) or ended (`-1`).
     fn sessions(&mut self, change: i64);
+
+    /// Messages of a gRPC call that have become complete since the last such report on it, by
+    /// [`Flow`](crate::protocol::Flow). Every message is reported once: those of an open call at most once a second,
+    /// the rest right before its transaction.
+    fn messages(&mut self, _call: &grpc::Record<'_>, _new: [grpc::Messages; 2]) {}
 }
 
 /// What the streams of all connections report to.
@@ -32,6 +38,16 @@ pub trait Observer {
 
     /// A session of `connection` began or ended.
     fn sessions(&mut self, connection: &ConnectionInfo, side: Side, change: i64);
+
+    /// Messages of a gRPC call on `connection`, as in [`Output::messages`].
+    fn messages(
+        &mut self,
+        _connection: &ConnectionInfo,
+        _side: Side,
+        _call: &grpc::Record<'_>,
+        _new: [grpc::Messages; 2],
+    ) {
+    }
 
     /// A connection's protocol became known.
     fn detected(&mut self, _connection: &ConnectionInfo, _side: Side, _protocol: &'static str) {}

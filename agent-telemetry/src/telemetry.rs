@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use redwire_protocol::connection::{ConnectionInfo, ProcessId, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::Observer;
+use redwire_protocol::protocol::grpc;
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::Transaction;
 use std::sync::Arc;
@@ -212,5 +213,20 @@ impl Observer for Telemetry {
         let description = span::open_connections(connection, side, change);
         self.aggregates
             .record(&resource, &description, self.interval_start, None, &mut self.ids);
+    }
+
+    fn messages(
+        &mut self,
+        connection: &ConnectionInfo,
+        side: Side,
+        call: &grpc::Record<'_>,
+        new: [grpc::Messages; 2],
+    ) {
+        let resource = self.resource(connection.process);
+        for (direction, new) in ["request", "response"].into_iter().zip(new).filter(|(_, new)| new.count > 0) {
+            let description = span::messages(connection, side, call, direction, new, &mut self.scratch);
+            self.aggregates
+                .record(&resource, &description, self.interval_start, None, &mut self.ids);
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::source::ebpf::{Counters, Source};
 use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::{Need, Observer};
+use redwire_protocol::protocol::grpc;
 use redwire_protocol::stream::{Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::Transaction;
@@ -70,6 +71,16 @@ impl Observer for Live {
 
     fn sessions(&mut self, connection: &ConnectionInfo, side: Side, change: i64) {
         self.telemetry.sessions(connection, side, change);
+    }
+
+    fn messages(
+        &mut self,
+        connection: &ConnectionInfo,
+        side: Side,
+        call: &grpc::Record<'_>,
+        new: [grpc::Messages; 2],
+    ) {
+        self.telemetry.messages(connection, side, call, new);
     }
 
     fn need(&mut self, id: ConnectionId, direction: Direction, need: Need) {

@@ -3,6 +3,7 @@
 
 use crate::output::Output;
 
+pub mod grpc;
 pub mod http;
 
 /// Direction of bytes, named after the roles of the protocol.
@@ -206,4 +207,4 @@ pub struct Detector {
 }
 
 /// The protocols known, those with the strongest signature first.
-pub const DETECTORS: &[Detector] = &[http::v1::DETECTOR];
+pub const DETECTORS: &[Detector] = &[http::v2::DETECTOR, http::v1::DETECTOR];

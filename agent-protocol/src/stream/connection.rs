@@ -5,7 +5,7 @@ use super::{Chunk, Limits, Origin};
 use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
 use crate::loss::Loss;
 use crate::output::{Need, Observer, Output};
-use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then};
+use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then, grpc};
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
 
@@ -42,6 +42,8 @@ pub(super) struct Connection {
     halves: [Half; 2],
     stage: Stage,
     to_server: Direction,
+    /// On the wire `local` is told as the client, though its bytes are the ingress.
+    turned: bool,
     /// The first bytes of both directions are seen.
     fresh: bool,
     turns: u32,
@@ -70,6 +72,10 @@ impl Output for Reporter<'_> {
     fn sessions(&mut self, change: i64) {
         self.observer.sessions(self.info, self.side, change);
     }
+
+    fn messages(&mut self, call: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
+        self.observer.messages(self.info, self.side, call, new);
+    }
 }
 
 impl Connection {
@@ -85,6 +91,7 @@ impl Connection {
             halves,
             stage: Stage::Detecting,
             to_server: Direction::Egress,
+            turned: false,
             fresh: origins.iter().all(Option::is_some),
             turns: 0,
             last_turn: None,
@@ -531,6 +538,11 @@ impl Connection {
                             Flow::ToServer => direction,
                             Flow::ToClient => direction.opposite(),
                         };
+                        let turned = self.to_server == Direction::Ingress;
+                        if self.info.vantage == Vantage::Wire && turned != std::mem::replace(&mut self.turned, turned)
+                        {
+                            std::mem::swap(&mut self.info.local, &mut self.info.remote);
+                        }
                         self.stage = Stage::Speaking((detector.create)(self.fresh));
                         self.change_over(direction);
                         observer.lost(&self.info, Some(detector.name), Loss::ResyncBytes, at as u64);

@@ -6,6 +6,7 @@
 mod batch;
 mod http;
 mod network;
+mod rpc;
 mod websocket;
 
 pub(crate) use batch::{Batch, Origin, Parent, Span};
@@ -19,6 +20,7 @@ use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
 use redwire_protocol::transaction::{Record, Transaction};
 
+pub(crate) use rpc::messages;
 pub(crate) use websocket::open_connections;
 
 /// Kind of a span.
@@ -213,6 +215,7 @@ impl Scratch {
 pub(crate) fn describe<'a>(context: Context<'a>, scratch: &'a mut Scratch) -> Description<'a> {
     match &context.transaction.record {
         Record::Http(record) => http::describe(record, context, scratch),
+        Record::Rpc(record) => rpc::describe(record, context, scratch),
         Record::WebSocket(record) => websocket::describe(record, context, scratch),
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP semantics (RFC 9110), shared by its versions.
 
 pub mod v1;
+pub mod v2;
 
 /// What is known of an exchange. Names as in RFC 9110; unknown things are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

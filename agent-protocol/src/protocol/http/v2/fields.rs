@@ -1,0 +1,292 @@
+//! The header fields that a transaction is made of.
+
+use super::hpack::{Field, FieldName};
+use crate::protocol::grpc;
+use crate::trace_context::SpanContext;
+
+/// Names of fields, as far as they matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    Authority,
+    Method,
+    Path,
+    Protocol,
+    Scheme,
+    Status,
+    ContentType,
+    Forwarded,
+    Host,
+    GrpcStatus,
+    Traceparent,
+    Tracestate,
+    UserAgent,
+    XForwardedFor,
+    Other,
+}
+
+impl FieldName for Name {
+    fn of(name: &[u8]) -> Name {
+        match name {
+            b":authority" => Name::Authority,
+            b":method" => Name::Method,
+            b":path" => Name::Path,
+            b":protocol" => Name::Protocol,
+            b":scheme" => Name::Scheme,
+            b":status" => Name::Status,
+            b"content-type" => Name::ContentType,
+            b"forwarded" => Name::Forwarded,
+            b"host" => Name::Host,
+            b"grpc-status" => Name::GrpcStatus,
+            b"traceparent" => Name::Traceparent,
+            b"tracestate" => Name::Tracestate,
+            b"user-agent" => Name::UserAgent,
+            b"x-forwarded-for" => Name::XForwardedFor,
+            _ => Name::Other,
+        }
+    }
+
+    fn of_static(index: usize) -> Name {
+        match index {
+            0 => Name::Authority,
+            1 | 2 => Name::Method,
+            3 | 4 => Name::Path,
+            5 | 6 => Name::Scheme,
+            7..=13 => Name::Status,
+            30 => Name::ContentType,
+            37 => Name::Host,
+            57 => Name::UserAgent,
+            _ => Name::Other,
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        *self != Name::Other
+    }
+}
+
+/// A piece of [`Request`]'s text.
+#[derive(Debug, Clone, Copy, Default)]
+struct Piece {
+    start: u32,
+    /// One past its end; 0 where there is no such piece.
+    end: u32,
+}
+
+/// What is known of a request's header section.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    text: String,
+    method: Piece,
+    path: Piece,
+    query: Piece,
+    scheme: Piece,
+    authority: Piece,
+    host: Piece,
+    user_agent: Piece,
+    forwarded_for: Piece,
+    tracestate: Piece,
+    pub(super) context: Option<SpanContext>,
+    pub(super) content: Content,
+    /// Extended CONNECT (RFC 8441) for a WebSocket.
+    pub(super) websocket: bool,
+    /// A pseudo-header field of a request was among the fields.
+    pub(super) is_request: bool,
+    /// Some fields are unknown.
+    pub(super) incomplete: bool,
+    /// A field breaks a rule of RFC 9113 § 8.3.1.
+    pub(super) refused: bool,
+}
+
+/// Appends `value` and has `piece` point to it, unless it points to something or the value is no UTF-8.
+fn add(text: &mut String, piece: &mut Piece, value: &[u8]) {
+    if piece.end == 0
+        && let Ok(value) = std::str::from_utf8(value)
+    {
+        let start = text.len() as u32;
+        text.push_str(value);
+        *piece = Piece {
+            start,
+            end: text.len() as u32,
+        };
+    }
+}
+
+/// A token of RFC 9110 § 5.6.2.
+fn is_token(value: &[u8]) -> bool {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !value.is_empty() && value.iter().all(is_tchar)
+}
+
+/// What a message's content-type says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Content {
+    /// There is none.
+    #[default]
+    None,
+    Grpc(grpc::Kind),
+    Other,
+}
+
+impl Content {
+    fn of(value: &[u8]) -> Content {
+        grpc::Kind::of(value).map_or(Content::Other, Content::Grpc)
+    }
+}
+
+impl Request {
+    /// A request that was parsed elsewhere. Unknown things are absent.
+    pub(super) fn upgraded(upgrade: &super::Upgrade<'_>) -> Request {
+        let mut request = Request {
+            context: upgrade.remote_parent,
+            is_request: true,
+            ..Request::default()
+        };
+        let known = &upgrade.request;
+        for (piece, value) in [
+            (&mut request.method, known.method),
+            (&mut request.path, known.path),
+            (&mut request.query, known.query),
+            (&mut request.scheme, known.scheme),
+            (&mut request.authority, known.authority),
+            (&mut request.user_agent, known.user_agent),
+            (&mut request.forwarded_for, known.forwarded_for),
+            (&mut request.tracestate, upgrade.tracestate),
+        ] {
+            if let Some(value) = value {
+                add(&mut request.text, piece, value.as_bytes());
+            }
+        }
+        request
+    }
+
+    /// Forgets all, but keeps a reasonable buffer.
+    pub(super) fn clear(&mut self) {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        text.shrink_to(1024);
+        *self = Request {
+            text,
+            ..Request::default()
+        };
+    }
+
+    /// Takes note of a field. Of several fields of one name, the first counts.
+    pub(super) fn take(&mut self, field: Field<'_, Name>) {
+        let (name, value) = match field {
+            Field::Known(name, value) => (name, value),
+            Field::Unknown => {
+                self.incomplete = true;
+                return;
+            }
+        };
+        match name {
+            Name::Method => {
+                self.is_request = true;
+                self.refused |= !is_token(value);
+                add(&mut self.text, &mut self.method, value);
+            }
+            Name::Path => {
+                self.is_request = true;
+                self.refused |= value.iter().any(|&byte| byte <= b' ' || byte == 0x7f);
+                let (path, query) = match memchr::memchr(b'?', value) {
+                    Some(at) => (&value[..at], Some(&value[at + 1..])),
+                    None => (value, None),
+                };
+                if path != b"*" {
+                    add(&mut self.text, &mut self.path, path);
+                }
+                if let Some(query) = query {
+                    add(&mut self.text, &mut self.query, query);
+                }
+            }
+            Name::Scheme => {
+                self.is_request = true;
+                add(&mut self.text, &mut self.scheme, value);
+            }
+            Name::Authority => {
+                self.is_request = true;
+                add(&mut self.text, &mut self.authority, value);
+            }
+            Name::Protocol => self.websocket = value == b"websocket",
+            Name::Host => add(&mut self.text, &mut self.host, value),
+            Name::UserAgent => add(&mut self.text, &mut self.user_agent, value),
+            Name::Tracestate => add(&mut self.text, &mut self.tracestate, value),
+            Name::Traceparent => self.context = self.context.or_else(|| SpanContext::parse(value)),
+            Name::ContentType if self.content == Content::None => self.content = Content::of(value),
+            Name::Forwarded | Name::XForwardedFor => {}
+            Name::Status => self.refused = true,
+            Name::ContentType | Name::GrpcStatus | Name::Other => {}
+        }
+    }
+
+    fn get(&self, piece: Piece) -> Option<&str> {
+        self.text
+            .get(piece.start as usize..piece.end as usize)
+            .filter(|_| piece.end != 0)
+    }
+
+    pub(super) fn method(&self) -> Option<&str> {
+        self.get(self.method)
+    }
+
+    pub(super) fn path(&self) -> Option<&str> {
+        self.get(self.path)
+    }
+
+    pub(super) fn query(&self) -> Option<&str> {
+        self.get(self.query)
+    }
+
+    pub(super) fn scheme(&self) -> Option<&str> {
+        self.get(self.scheme)
+    }
+
+    pub(super) fn authority(&self) -> Option<&str> {
+        self.get(self.authority).or_else(|| self.get(self.host))
+    }
+
+    pub(super) fn user_agent(&self) -> Option<&str> {
+        self.get(self.user_agent)
+    }
+
+    pub(super) fn forwarded_for(&self) -> Option<&str> {
+        self.get(self.forwarded_for)
+    }
+
+    pub(super) fn tracestate(&self) -> Option<&str> {
+        self.get(self.tracestate)
+    }
+}
+
+/// What is known of a response's header section, or of trailers.
+#[derive(Debug, Default)]
+pub(super) struct Response {
+    /// A status code was among the fields, though perhaps not a readable one.
+    pub(super) has_status: bool,
+    pub(super) status: Option<u16>,
+    pub(super) content: Content,
+    pub(super) grpc_status: Option<grpc::Status>,
+    /// Some fields are unknown.
+    pub(super) incomplete: bool,
+}
+
+impl Response {
+    /// Takes note of a field.
+    pub(super) fn take(&mut self, field: Field<'_, Name>) {
+        match field {
+            Field::Known(Name::Status, value) => {
+                self.has_status = true;
+                self.status = match *value {
+                    [a, b, c] if value.iter().all(u8::is_ascii_digit) => {
+                        Some(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'))
+                    }
+                    _ => None,
+                };
+            }
+            Field::Known(Name::ContentType, value) => self.content = Content::of(value),
+            Field::Known(Name::GrpcStatus, value) => self.grpc_status = Some(grpc::Status::parse(value)),
+            Field::Known(..) => {}
+            Field::Unknown => self.incomplete = true,
+        }
+    }
+}

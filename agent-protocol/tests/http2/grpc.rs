@@ -1,0 +1,219 @@
+//! gRPC calls of all kinds.
+
+use crate::encoder::*;
+use crate::harness::{CLIENT, Feed, SERVER, Seen};
+use crate::matching::{headers, open, request, response};
+use redwire_protocol::protocol::grpc::Status;
+
+const CONTENT: [Field<'static>; 2] = [("content-type", "application/grpc"), ("te", "trailers")];
+
+fn call(stream: u32) -> Vec<u8> {
+    request(stream, 0, "POST", "/pkg.Service/Do", &CONTENT)
+}
+
+fn answer(stream: u32) -> Vec<u8> {
+    headers(
+        stream,
+        0,
+        &[(":status", "200"), ("content-type", "application/grpc")],
+    )
+}
+
+fn trailers(stream: u32, status: &str) -> Vec<u8> {
+    headers(
+        stream,
+        END_STREAM,
+        &[("grpc-status", status), ("grpc-message", "m")],
+    )
+}
+
+fn expected(times: (u64, u64), status: Status, messages: [(u64, u64); 2]) -> Seen {
+    Seen {
+        start: times.0,
+        end: times.1,
+        method: Some("pkg.Service".to_owned()),
+        path: Some("Do".to_owned()),
+        status: Some(status.0),
+        messages: messages.map(Some),
+        kind: "grpc",
+        ..Seen::default()
+    }
+}
+
+#[test]
+fn unary() {
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(CLIENT, 11, &frame(DATA, END_STREAM, 1, &message(7)));
+    feed.write(SERVER, 12, &answer(1));
+    feed.write(SERVER, 13, &frame(DATA, 0, 1, &message(0)));
+    feed.write(SERVER, 14, &trailers(1, "0"));
+    assert_eq!(
+        feed.close(50).seen,
+        [expected((10, 14), Status::OK, [(1, 7), (1, 0)])]
+    );
+}
+
+/// Messages over many DATA frames and several in one, with padding, cut anywhere.
+#[test]
+fn messages_and_frames_do_not_match() {
+    for cut in 1..40 {
+        let mut feed = open();
+        feed.write(CLIENT, 10, &call(1));
+        let mut messages = message(40);
+        messages.extend(message(0));
+        messages.extend(message(3));
+        messages.extend(message(20));
+        let mut bytes = Vec::new();
+        for piece in messages.chunks(13) {
+            let mut padded = vec![4];
+            padded.extend(piece);
+            padded.extend([0; 4]);
+            bytes.extend(frame(DATA, PADDED, 1, &padded));
+        }
+        bytes.extend(frame(DATA, END_STREAM, 1, &[]));
+        for piece in bytes.chunks(cut) {
+            feed.write(CLIENT, 11, piece);
+        }
+        feed.write(SERVER, 12, &answer(1));
+        feed.write(SERVER, 14, &trailers(1, "3"));
+        assert_eq!(
+            feed.close(50).seen,
+            [expected((10, 14), Status(3), [(4, 63), (0, 0)])]
+        );
+    }
+}
+
+#[test]
+fn without_grpc_status() {
+    // (what the server sends, what the call ended with)
+    let trailers_only = |status, grpc| {
+        headers(
+            1,
+            END_STREAM,
+            &[
+                (":status", status),
+                ("content-type", "application/grpc"),
+                ("grpc-status", grpc),
+            ],
+        )
+    };
+    let mut ended = answer(1);
+    ended.extend(frame(DATA, END_STREAM, 1, &[]));
+    for (bytes, status) in [
+        (trailers_only("200", "12"), Status::UNIMPLEMENTED),
+        (trailers_only("200", "4"), Status(4)),
+        (ended, Status::UNKNOWN),
+        (response(1, END_STREAM, "404"), Status::UNIMPLEMENTED),
+        (response(1, END_STREAM, "503"), Status::UNAVAILABLE),
+        (response(1, END_STREAM, "401"), Status::UNAUTHENTICATED),
+        (reset(1, 8), Status::CANCELLED),
+        (reset(1, 7), Status::UNAVAILABLE),
+        (reset(1, 11), Status::RESOURCE_EXHAUSTED),
+        (reset(1, 12), Status::PERMISSION_DENIED),
+        (reset(1, 0), Status::INTERNAL),
+    ] {
+        let mut feed = open();
+        feed.write(CLIENT, 10, &call(1));
+        feed.write(CLIENT, 11, &frame(DATA, END_STREAM, 1, &message(1)));
+        feed.write(SERVER, 12, &bytes);
+        assert_eq!(
+            feed.close(50).seen,
+            [expected((10, 12), status, [(1, 1), (0, 0)])]
+        );
+    }
+}
+
+#[test]
+fn cancelled_by_the_client() {
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(SERVER, 11, &answer(1));
+    feed.write(SERVER, 12, &frame(DATA, 0, 1, &message(5)));
+    // A message that was begun does not count.
+    feed.write(SERVER, 13, &frame(DATA, 0, 1, &message(100)[..50]));
+    feed.write(CLIENT, 14, &reset(1, 8));
+    let report = feed.close(50);
+    assert_eq!(
+        report.seen,
+        [expected((10, 14), Status::CANCELLED, [(0, 0), (1, 5)])]
+    );
+    assert!(report.details[0].contains("reset: Some(\"CANCEL\")"));
+}
+
+/// The status of the trailers stands, whatever comes after them.
+#[test]
+fn reset_after_the_trailers() {
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(SERVER, 11, &answer(1));
+    feed.write(SERVER, 12, &trailers(1, "0"));
+    feed.write(CLIENT, 13, &reset(1, 8));
+    assert_eq!(
+        feed.close(50).seen,
+        [expected((10, 12), Status::OK, [(0, 0), (0, 0)])]
+    );
+}
+
+#[test]
+fn lost_with_the_connection() {
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(SERVER, 11, &answer(1));
+    let mut seen = expected((10, 50), Status::UNAVAILABLE, [(0, 0), (0, 0)]);
+    seen.error = Some("connection_closed".to_owned());
+    assert_eq!(feed.close(50).seen, [seen]);
+
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(CLIENT, 10, &call(3));
+    feed.write(SERVER, 20, &frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]));
+    feed.write(SERVER, 21, &answer(1));
+    feed.write(SERVER, 22, &trailers(1, "0"));
+    let mut seen = expected((10, 20), Status::UNAVAILABLE, [(0, 0), (0, 0)]);
+    seen.error = Some("connection_closed".to_owned());
+    feed.write(CLIENT, 23, &frame(DATA, END_STREAM, 1, &[]));
+    assert_eq!(
+        feed.close(50).seen,
+        [seen, expected((10, 22), Status::OK, [(0, 0), (0, 0)])]
+    );
+}
+
+/// Its trailers are in the body.
+#[test]
+fn grpc_web() {
+    let mut feed = open();
+    let web = [("content-type", "application/grpc-web+proto")];
+    feed.write(CLIENT, 10, &request(1, 0, "POST", "/pkg.Service/Do", &web));
+    feed.write(CLIENT, 11, &frame(DATA, END_STREAM, 1, &message(7)));
+    let mut fields = vec![(":status", "200")];
+    fields.extend(web);
+    feed.write(SERVER, 12, &headers(1, 0, &fields));
+    let mut body = message(9);
+    body.extend([0x80, 0, 0, 0, 15]);
+    body.extend(b"grpc-status:5\r\n");
+    let bytes = frame(DATA, END_STREAM, 1, &body);
+    for piece in bytes.chunks(4) {
+        feed.write(SERVER, 13, piece);
+    }
+    assert_eq!(
+        feed.close(50).seen,
+        [expected((10, 13), Status(5), [(1, 7), (1, 9)])]
+    );
+}
+
+/// A hole takes the counters of the streams with it, not the calls.
+#[test]
+fn messages_behind_a_hole_are_not_known() {
+    let mut feed: Feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(CLIENT, 11, &frame(DATA, END_STREAM, 1, &message(1)));
+    feed.write(SERVER, 12, &answer(1));
+    feed.miss(SERVER, frame(DATA, 0, 1, &message(5)).len());
+    let mut bytes = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 9]);
+    bytes.extend(trailers(1, "0"));
+    feed.write(SERVER, 14, &bytes);
+    let mut seen = expected((10, 14), Status::OK, [(1, 1), (0, 0)]);
+    seen.messages[1] = None;
+    assert_eq!(feed.close(50).seen, [seen]);
+}
