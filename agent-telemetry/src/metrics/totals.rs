@@ -13,6 +13,8 @@ impl Aggregates {
                 series.idle = series.idle.saturating_add(1);
                 return series.idle < IDLE;
             }
+            // A gauge can change before any time is known.
+            series.since = if series.since == 0 { now } else { series.since };
             interval.push(series.clone());
             series.reset();
             series.active = false;
