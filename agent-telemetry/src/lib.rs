@@ -51,6 +51,7 @@ mod counters;
 mod export;
 mod id;
 mod metrics;
+mod own;
 mod pipeline;
 mod resource;
 mod route;
@@ -65,6 +66,7 @@ pub use export::{
     Unreachable, WhenFull, check,
 };
 pub use metrics::{Histograms, Instrument, InstrumentKind, MetricsConfig, OVERFLOW};
+pub use own::{Own, OwnError};
 pub use pipeline::{Config, Outputs, Pipeline, StartError};
 pub use resource::{Resource, ResourceValue, Resources, ServiceInstance};
 pub use route::{PatternError, RouteConfig};

@@ -145,6 +145,10 @@ impl Link {
         self.shared.spans.is_some() || self.shared.jsonl.is_some() || self.shared.samples > 0
     }
 
+    pub(crate) fn wants_metrics(&self) -> bool {
+        self.shared.points.is_some() || self.shared.table.is_some()
+    }
+
     /// Takes the spans out of `batch`.
     pub(crate) fn spans(&self, batch: &mut Batch) {
         let shared = &self.shared;
@@ -160,7 +164,7 @@ impl Link {
                 let empty = lock(&shared.pool).pop().unwrap_or_default();
                 let full = std::mem::replace(batch, empty);
                 let n = full.len();
-                let dropped = queue.push(full, n);
+                let dropped = queue.push(full, n, |old| shared.recycle(old));
                 shared
                     .counters
                     .count_dropped(Signal::Spans, Drop::QueueFull, dropped);
@@ -407,7 +411,7 @@ impl Hub {
     fn export(&mut self) {
         if let Some(queue) = &self.shared.points {
             for (request, n) in export::metrics(&self.totals, self.temporality, self.now) {
-                let dropped = queue.push(request, n);
+                let dropped = queue.push(request, n, drop);
                 self.shared
                     .counters
                     .count_dropped(Signal::Points, Drop::QueueFull, dropped);

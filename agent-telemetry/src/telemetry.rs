@@ -174,9 +174,11 @@ impl Observer for Telemetry {
             trace_id: context.trace_id,
             span_id: context.span_id,
         });
-        let since = self.interval_start;
-        self.aggregates
-            .record(&resource, &description, since, exemplar.as_ref(), &mut self.ids);
+        if self.link.wants_metrics() {
+            let since = self.interval_start;
+            self.aggregates
+                .record(&resource, &description, since, exemplar.as_ref(), &mut self.ids);
+        }
         if recorded {
             let (client, server) = span::client_and_server(connection, side);
             let origin = Origin {
@@ -209,6 +211,9 @@ impl Observer for Telemetry {
     }
 
     fn sessions(&mut self, connection: &ConnectionInfo, side: Side, change: i64) {
+        if !self.link.wants_metrics() {
+            return;
+        }
         let resource = self.resource(connection.process);
         let description = span::open_connections(connection, side, change);
         self.aggregates

@@ -13,6 +13,7 @@ pub use config::{ConfigError, OtlpConfig, Protocol, SignalConfig, Temporality};
 pub use otlp::{Retry, Unreachable, check};
 pub use queue::WhenFull;
 
+pub(crate) use client::{channel, http_client, metadata};
 pub(crate) use encode::{metrics, traces};
 pub(crate) use jsonl::{JsonLines, hex};
 pub(crate) use otlp::Exporter;

@@ -10,7 +10,7 @@ pub enum WhenFull {
     /// The oldest go, counted: the observed world does not wait.
     #[default]
     DropOldest,
-    /// The producer waits: a file does.
+    /// The producer waits: a file does. It must not be a thread of the runtime then.
     Wait,
 }
 
@@ -45,9 +45,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds an item, and returns the weight of those that went for it. A single one that is heavier than the
-    /// capacity has its place.
-    pub(crate) fn push(&self, item: T, weight: usize) -> usize {
+    /// Adds an item. Those that go for it are handed to `gone`; returns their weight. A single one that is heavier
+    /// than the capacity has its place.
+    pub(crate) fn push(&self, item: T, weight: usize, mut gone: impl FnMut(T)) -> usize {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |state: &mut State<T>| {
             state.weight + weight > self.capacity && !state.items.is_empty() && !state.closed
@@ -63,9 +63,10 @@ impl<T> Queue<T> {
         }
         let mut dropped = 0;
         while is_full(&mut state) {
-            if let Some((weight, _)) = state.items.pop_front() {
+            if let Some((weight, item)) = state.items.pop_front() {
                 state.weight -= weight;
                 dropped += weight;
+                gone(item);
             }
         }
         state.weight += weight;
@@ -120,14 +121,14 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_go_first() {
         let queue = Queue::new(10, WhenFull::DropOldest);
-        assert_eq!(queue.push('a', 4), 0);
-        assert_eq!(queue.push('b', 4), 0);
-        assert_eq!(queue.push('c', 4), 4);
-        assert_eq!(queue.push('d', 100), 8);
+        assert_eq!(queue.push('a', 4, drop), 0);
+        assert_eq!(queue.push('b', 4, drop), 0);
+        assert_eq!(queue.push('c', 4, drop), 4);
+        assert_eq!(queue.push('d', 100, drop), 8);
         assert_eq!(queue.pop().await, Some((100, 'd')));
-        queue.push('e', 1);
+        queue.push('e', 1, drop);
         queue.close();
-        assert_eq!(queue.push('f', 3), 3);
+        assert_eq!(queue.push('f', 3, drop), 3);
         assert_eq!(queue.pop().await, Some((1, 'e')));
         assert_eq!(queue.pop().await, None);
         assert_eq!(queue.pop().await, None);
@@ -139,7 +140,7 @@ mod tests {
         let producer = {
             let queue = queue.clone();
             std::thread::spawn(move || {
-                let dropped: usize = (0..100).map(|n| queue.push(n, 1)).sum();
+                let dropped: usize = (0..100).map(|n| queue.push(n, 1, drop)).sum();
                 queue.close();
                 dropped
             })

@@ -169,9 +169,10 @@ impl Table {
     pub(crate) fn tick(&mut self, now: u64) {
         self.now = self.now.max(now);
         let now = self.now;
-        let (Some(every), Some(begin)) = (self.config.every, self.begin) else {
+        let Some(every) = self.config.every.filter(|_| now > 0) else {
             return;
         };
+        let begin = *self.begin.get_or_insert(now);
         if self.window_begin[0] == 0 {
             self.window_begin = [begin; 2];
         }
@@ -253,7 +254,11 @@ impl Table {
         let height = text.lines().count();
         if self.config.terminal && self.height > 0 {
             text = format!("\x1b[{}A\x1b[J{text}", self.height);
-        } else if !self.config.terminal && self.config.every.is_some() {
+        }
+        if self.config.terminal {
+            // A line that is wrapped would spoil the count of lines to go up.
+            text = format!("\x1b[?7l{text}\x1b[?7h");
+        } else if self.config.every.is_some() {
             text.push('\n');
         }
         (text, height)
@@ -356,4 +361,136 @@ fn sample_line(span: Span<'_>) -> String {
         duration(seconds),
         super::hex(&span.context().trace_id),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Ids;
+    use crate::metrics::{Aggregates, Instrument, InstrumentKind, MetricsConfig};
+    use crate::resource::{Resources, ServiceInstance};
+    use crate::span::Description;
+    use std::sync::{Arc, Mutex};
+
+    static DURATION: Instrument = Instrument {
+        name: "duration",
+        unit: "s",
+        description: "",
+        kind: InstrumentKind::Histogram(&[]),
+    };
+
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+    const BEGIN: u64 = 1_700_000_000 * SECOND;
+
+    fn table(terminal: bool) -> (Table, Screen) {
+        let screen = Screen::default();
+        let config = TableConfig {
+            out: Box::new(screen.clone()),
+            terminal,
+            every: Some(SECOND),
+            samples: 2,
+            rows: 3,
+        };
+        (Table::new(config), screen)
+    }
+
+    /// `n` requests that took `seconds` each.
+    fn requests(table: &mut Table, name: &str, n: usize, seconds: f64, since: u64) {
+        let resource = Resources::new(ServiceInstance::new("shop"), ServiceInstance::default()).get(None);
+        let mut aggregates = Aggregates::new(MetricsConfig::default(), Default::default());
+        for _ in 0..n {
+            let mut description = Description::new("HTTP", name, Kind::Server);
+            description.measure(&DURATION, seconds);
+            aggregates.record(&resource, &description, since, None, &mut Ids::seeded(1));
+        }
+        for series in aggregates.take_interval(since) {
+            table.add(&series);
+        }
+    }
+
+    #[test]
+    fn rates_are_of_the_last_windows_and_the_end_is_of_everything() {
+        let (mut table, screen) = table(false);
+        table.tick(BEGIN);
+        table.tick(BEGIN + SECOND);
+        assert!(screen.take().contains("(no requests yet)"));
+        requests(&mut table, "GET /a", 100, 0.020, BEGIN + SECOND);
+        table.tick(BEGIN + 2 * SECOND);
+        let text = screen.take();
+        let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(
+            row,
+            [
+                "shop", "HTTP", "server", "GET", "/a", "50.0", "0", "20.00ms", "20.00ms", "20.00ms"
+            ]
+        );
+        table.tick(BEGIN + 2 * SECOND + 1);
+        assert_eq!(screen.take(), "", "not before its time");
+        for second in 3..20 {
+            table.tick(BEGIN + second * SECOND);
+        }
+        screen.take();
+        table.tick(BEGIN + 20 * SECOND);
+        assert!(screen.take().contains("(no requests yet)"), "long ago");
+        table.finish();
+        let text = screen.take();
+        assert_eq!(
+            text.lines().nth(1).unwrap().split_whitespace().nth(5),
+            Some("5.0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_over_and_obeys_no_one_else() {
+        let (mut table, screen) = table(true);
+        requests(&mut table, "GET /\x1b[2J", 1, 0.5e-3, BEGIN);
+        table.add_samples(["one".to_owned(), "two".to_owned(), "three".to_owned()]);
+        table.tick(BEGIN + SECOND);
+        let first = screen.take();
+        assert!(first.contains("GET /?[2J") && first.contains("500µs"), "{first}");
+        assert!(!first.contains("one\n") && first.contains("two\nthree\n"));
+        table.tick(BEGIN + 2 * SECOND);
+        // Head, one row, two samples.
+        assert!(screen.take().starts_with("\x1b[?7l\x1b[4A\x1b[J"));
+    }
+
+    #[test]
+    fn rows_are_bounded() {
+        let (mut table, screen) = table(false);
+        for n in 0..ROWS + 100 {
+            requests(&mut table, &format!("GET /{n}"), 1 + n % 3, 0.001, BEGIN);
+        }
+        assert!(table.rows.len() <= ROWS + 1);
+        let counted: u64 = table.rows.values().map(|row| row.total.count).sum();
+        assert_eq!(counted, (0..ROWS as u64 + 100).map(|n| 1 + n % 3).sum::<u64>());
+        table.tick(BEGIN + SECOND);
+        let text = screen.take();
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("shop")).count() + 1,
+            3,
+            "{text}"
+        );
+        assert!(text.contains("(other)") && text.contains(" more)"));
+    }
 }

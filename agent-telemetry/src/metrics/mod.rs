@@ -242,6 +242,17 @@ impl Series {
         }
     }
 
+    fn is_overflow(&self) -> bool {
+        matches!(&*self.identity.attributes, [(OVERFLOW, _)])
+    }
+
+    /// The overflow series has its place beside the others, whenever it comes.
+    fn count(&self, scopes: &mut HashMap<Scope, usize>) {
+        if !self.is_overflow() {
+            *scopes.entry(self.scope()).or_default() += 1;
+        }
+    }
+
     /// The cardinality limit is counted per resource, protocol and kind, which share their metrics.
     fn scope(&self) -> Scope {
         (
@@ -360,7 +371,7 @@ impl Aggregates {
                     hash,
                 };
                 let series = Series::new(Arc::new(identity), since);
-                *scopes.entry(series.scope()).or_default() += 1;
+                series.count(scopes);
                 series
             })
             .into_mut()

@@ -13,6 +13,8 @@ impl Aggregates {
                 series.idle = series.idle.saturating_add(1);
                 return series.idle < IDLE;
             }
+            // A gauge can change before any time is known.
+            series.since = if series.since == 0 { now } else { series.since };
             interval.push(series.clone());
             series.reset();
             series.active = false;
@@ -26,15 +28,11 @@ impl Aggregates {
     /// Adds a series of a worker's interval.
     pub(crate) fn merge(&mut self, other: &Series) {
         let mut identity = other.identity.clone();
-        let found = |hash, identity: &Identity, table: &hashbrown::HashTable<Series>| {
-            table
-                .find(hash, |series| series.identity.same(identity))
-                .is_some()
-        };
-        if !found(identity.hash, &identity, &self.table)
-            && !is_overflow(&identity)
-            && !self.has_room(other.scope())
-        {
+        let known = self
+            .table
+            .find(identity.hash, |series| series.identity.same(&identity))
+            .is_some();
+        if !known && !other.is_overflow() && !self.has_room(other.scope()) {
             identity = Arc::new(self.overflow_of(&identity));
         }
         let histograms = self.config.histograms;
@@ -47,8 +45,9 @@ impl Aggregates {
                 |series| series.identity.hash,
             )
             .or_insert_with(|| {
-                *scopes.entry(other.scope()).or_default() += 1;
-                Series::new(identity.clone(), other.since)
+                let series = Series::new(identity.clone(), other.since);
+                series.count(scopes);
+                series
             })
             .into_mut();
         series.active = true;
@@ -102,15 +101,14 @@ impl Aggregates {
         let scopes = &mut self.scopes;
         self.table.retain(|series| {
             let kept = keep(series);
-            if !kept && let Some(used) = scopes.get_mut(&series.scope()) {
+            if !kept
+                && !series.is_overflow()
+                && let Some(used) = scopes.get_mut(&series.scope())
+            {
                 *used -= 1;
             }
             kept
         });
         self.scopes.retain(|_, used| *used > 0);
     }
-}
-
-fn is_overflow(identity: &Identity) -> bool {
-    matches!(&*identity.attributes, [(OVERFLOW, _)])
 }

@@ -1,10 +1,14 @@
 //! A collector that keeps what it gets and answers as it is told.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -22,7 +26,11 @@ use std::collections::VecDeque;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::codec::CompressionEncoding;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -43,6 +51,7 @@ pub(crate) enum Answer {
 struct Kept {
     traces: Vec<ExportTraceServiceRequest>,
     metrics: Vec<ExportMetricsServiceRequest>,
+    logs: Vec<ExportLogsServiceRequest>,
     headers: Vec<(String, String)>,
     answers: VecDeque<Answer>,
     requests: Vec<Instant>,
@@ -59,22 +68,45 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start() -> Receiver {
+        Receiver::start_with(None).await
+    }
+
+    /// With TLS, where clients have to show a certificate.
+    pub(crate) async fn start_with(tls: Option<&Tls>) -> Receiver {
         let kept = Shared::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let grpc = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
         let service = Grpc(kept.clone());
         let gzip = CompressionEncoding::Gzip;
-        let server = tonic::transport::Server::builder()
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = tls {
+            let config = ServerTlsConfig::new()
+                .identity(Identity::from_pem(&tls.server.0, &tls.server.1))
+                .client_ca_root(Certificate::from_pem(&tls.authority));
+            server = server.tls_config(config).unwrap();
+        }
+        let server = server
             .add_service(TraceServiceServer::new(service.clone()).accept_compressed(gzip))
-            .add_service(MetricsServiceServer::new(service).accept_compressed(gzip))
+            .add_service(MetricsServiceServer::new(service.clone()).accept_compressed(gzip))
+            .add_service(LogsServiceServer::new(service).accept_compressed(gzip))
             .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
         tokio::spawn(server);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let http = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
         let router = axum::Router::new()
             .route("/v1/{signal}", axum::routing::post(post))
             .with_state(kept.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        match tls {
+            None => drop(tokio::spawn(async move { axum::serve(listener, router).await })),
+            Some(tls) => {
+                let listener = TlsListener {
+                    listener,
+                    acceptor: tls.acceptor(),
+                };
+                drop(tokio::spawn(async move { axum::serve(listener, router).await }));
+            }
+        }
         Receiver { kept, grpc, http }
     }
 
@@ -84,6 +116,10 @@ impl Receiver {
 
     pub(crate) fn metrics(&self) -> Vec<ExportMetricsServiceRequest> {
         self.kept.lock().unwrap().metrics.clone()
+    }
+
+    pub(crate) fn logs(&self) -> Vec<ExportLogsServiceRequest> {
+        self.kept.lock().unwrap().logs.clone()
     }
 
     /// When requests came, whatever was answered.
@@ -177,6 +213,18 @@ impl MetricsService for Grpc {
     }
 }
 
+#[tonic::async_trait]
+impl LogsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.answer(&request).await?;
+        self.0.lock().unwrap().logs.push(request.into_inner());
+        Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
 async fn post(
     State(kept): State<Shared>,
     Path(signal): Path<String>,
@@ -226,7 +274,89 @@ async fn post(
             kept.lock().unwrap().metrics.push(request);
             ExportMetricsServiceResponse::default().encode_to_vec()
         }
+        "logs" => {
+            let request = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
+            kept.lock().unwrap().logs.push(request);
+            ExportLogsServiceResponse::default().encode_to_vec()
+        }
         other => panic!("no signal: {other}"),
     };
     ([("content-type", "application/x-protobuf")], answer).into_response()
+}
+
+/// An authority with the certificates that it gave, in PEM.
+pub(crate) struct Tls {
+    pub(crate) authority: String,
+    /// Certificate and key of `localhost`.
+    pub(crate) server: (String, String),
+    /// Certificate and key of a client.
+    pub(crate) client: (String, String),
+}
+
+impl Tls {
+    pub(crate) fn new() -> Tls {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new([]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(parameters, key);
+        let give = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+            (
+                parameters.signed_by(&key, &issuer).unwrap().pem(),
+                key.serialize_pem(),
+            )
+        };
+        Tls {
+            authority,
+            server: give("localhost"),
+            client: give("client"),
+        }
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap())
+            .unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(self.server.0.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(self.server.1.as_bytes()).unwrap(),
+            );
+        TlsAcceptor::from(Arc::new(config.unwrap()))
+    }
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, address)) = self.listener.accept().await else {
+                continue;
+            };
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
