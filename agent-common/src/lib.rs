@@ -315,6 +315,7 @@ pub struct Offsets {
     /// Of `i_ino` in `struct socket_alloc`, which begins with the `struct socket`.
     pub socket_ino: u32,
     pub sock_family: u32,
+    pub sock_state: u32,
     pub sock_num: u32,
     pub sock_dport: u32,
     pub sock_daddr: u32,

@@ -140,20 +140,20 @@ pub fn transferred(
     let (start, placed) = if connection.family == AF_UNIX {
         (expected, true)
     } else {
-        let end = if direction == EGRESS {
-            kernel::write_seq(socket.sock)?
-        } else {
-            kernel::copied_seq(socket.sock)?
-        };
-        let start = end.wrapping_sub(length);
+        let end = if direction == EGRESS { kernel::write_seq(socket.sock)? } else { kernel::copied_seq(socket.sock)? };
+        let mut start = end.wrapping_sub(length);
         // For a connection that is new to us, `next` was read after the call.
         let new = connection.announced == 0 && expected == end;
+        // A read that takes the last bytes also takes the FIN, which has a position of its own.
+        let first = if new { connection.origin[way] } else { expected };
+        if direction == INGRESS && start == first.wrapping_add(1) && kernel::fin_received(socket.sock) {
+            start = first;
+        }
         if new {
             let before = origins_before(connection, way, start);
             // The SYN of the end that connects is acknowledged too, and counted.
-            connection.origin_known = (connection.origin[1] == before[1]
-                && before[0].wrapping_sub(connection.origin[0]) <= 1)
-                as u8;
+            connection.origin_known =
+                (connection.origin[1] == before[1] && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
             connection.origin[0] = before[0];
         }
         // Two calls at once on one direction: which bytes lie where can't be told.

@@ -146,6 +146,13 @@ pub fn write_seq(sock: u64) -> Option<u32> {
     read(sock, offset!(tcp_write_seq))
 }
 
+/// Whether the peer's FIN was received: TCP_TIME_WAIT, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_LAST_ACK or TCP_CLOSING
+/// (include/net/tcp_states.h).
+#[inline(always)]
+pub fn fin_received(sock: u64) -> bool {
+    matches!(read::<u8>(sock, offset!(sock_state)), Some(6..=9 | 11))
+}
+
 /// `copied_seq`: position behind the last byte read.
 #[inline(always)]
 pub fn copied_seq(sock: u64) -> Option<u32> {
