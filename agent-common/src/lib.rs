@@ -257,10 +257,21 @@ pub struct ConnectionState {
     pub padding: [u8; 3],
 }
 
-/// Value of the map of what is not needed, by `struct sock`.
+/// Entries of the map of what is not needed.
+pub const NOT_NEEDED_SLOTS: u32 = 1 << 16;
+
+/// The entry of a `struct sock`: a multiplicative hash, since the low bits of addresses are alike.
+#[inline(always)]
+pub fn not_needed_slot(sock: u64) -> u32 {
+    (sock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32
+}
+
+/// Value of the map of what is not needed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NotNeeded {
+    /// Address of the `struct sock`.
+    pub sock: u64,
     /// The socket's inode: a `struct sock` at the same address can be another connection by now.
     pub inode: u64,
     /// No byte before these positions, of egress and ingress.

@@ -1,8 +1,8 @@
 //! Raw tracepoints `sys_enter` and `sys_exit`.
 //!
-//! Reads are told at their exit, where their arguments are still in `pt_regs`; of calls that write only the begin
-//! is noted at their entry, for the time and because the descriptor may be gone at the exit (close(2) of another
-//! thread).
+//! Calls are told at their exit, where their arguments are still in `pt_regs`. At their entry only the time is
+//! noted, and only of those that write: a response begins when its write is called, a request has come when its read
+//! returns. close(2) is looked at when its descriptor is still there.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
@@ -14,7 +14,7 @@ use crate::arch::{self, Call, number};
 use crate::connection::{self, Caller};
 use crate::emit::{self, Buffers};
 use crate::kernel::{self, Socket};
-use crate::maps::{BEGUN, Begun, CONNECTIONS, NOT_NEEDED};
+use crate::maps::{BEGUN, Begun, CONNECTIONS};
 
 const MSG_PEEK: u64 = 2;
 const MSG_TRUNC: u64 = 0x20;
@@ -38,62 +38,39 @@ pub fn redwire_enter(ctx: RawTracePointContext) -> i32 {
             | number::SENDTO
             | number::SENDMSG
             | number::WRITEV
-            | number::CLOSE
             | number::SENDFILE
             | number::SPLICE
             | number::SENDMMSG
             | number::PWRITEV2
     ) {
+        let _ = begin(call);
+    } else if call == number::CLOSE {
         let regs: *const u8 = ctx.arg(0);
-        let _ = enter(regs);
+        let _ = close(regs);
     }
     0
 }
 
+/// Notes when a call begins that writes.
 #[inline(always)]
-fn enter(regs: *const u8) -> Option<()> {
-    let ids = ids();
-    let caller = connection::caller(ids)?;
-    let call = arch::call(regs)?;
-    if call.number == number::CLOSE {
-        return close(&caller, call.args[0]);
-    }
-    let fd = out_descriptor(&call);
-    let socket = kernel::socket(fd)?;
-    let time = unsafe { bpf_ktime_get_ns() };
+fn begin(call: u64) -> Option<()> {
+    let caller = connection::caller(ids())?;
     let begun = Begun {
-        call: call_key(&call),
-        time,
-        sock: socket.sock,
-        inode: socket.inode,
+        call: call + 1,
+        time: unsafe { bpf_ktime_get_ns() },
     };
-    match BEGUN.get_ptr_mut(ids.0) {
+    match BEGUN.get_ptr_mut(caller.ids.0) {
         Some(slot) => unsafe { *slot = begun },
-        None => BEGUN.insert(ids.0, begun, 0).ok()?,
+        None => BEGUN.insert(caller.ids.0, begun, 0).ok()?,
     }
     Some(())
 }
 
-/// The descriptor that a call writes to.
-#[inline(always)]
-fn out_descriptor(call: &Call) -> u64 {
-    if call.number == number::SPLICE {
-        call.args[2]
-    } else {
-        call.args[0]
-    }
-}
-
-/// Never 0: a begun call whose key is 0 has ended.
-#[inline(always)]
-fn call_key(call: &Call) -> u64 {
-    (call.number << 32 | out_descriptor(call) & 0xffff_ffff) | 1 << 63
-}
-
 /// close(2) of the last reference: its positions are those of the stream's ends, before the FIN counts.
 #[inline(always)]
-fn close(caller: &Caller, fd: u64) -> Option<()> {
-    let socket = kernel::socket(fd)?;
+fn close(regs: *const u8) -> Option<()> {
+    let caller = connection::caller(ids())?;
+    let socket = kernel::socket(arch::call(regs)?.args[0])?;
     let connection = CONNECTIONS.get_ptr(socket.sock)?;
     let connection = unsafe { &*connection };
     if connection.inode != socket.inode || !kernel::is_last_reference(socket.file) {
@@ -117,7 +94,6 @@ fn close(caller: &Caller, fd: u64) -> Option<()> {
 pub fn forget(sock: u64, event: &CloseEvent) {
     emit::event(event);
     let _ = CONNECTIONS.remove(sock);
-    let _ = NOT_NEEDED.remove(sock);
 }
 
 #[raw_tracepoint(tracepoint = "sys_exit")]
@@ -223,20 +199,22 @@ fn received(caller: &Caller, call: &Call, result: u64) -> Option<()> {
 
 #[inline(never)]
 fn sent(caller: &Caller, call: &Call, result: u64) -> Option<()> {
-    let begun = unsafe { &mut *BEGUN.get_ptr_mut(caller.ids.0)? };
-    if begun.call != call_key(call) {
-        return None;
-    }
-    begun.call = 0;
     if result == 0 {
         return None;
     }
-    let socket = Socket {
-        sock: begun.sock,
-        inode: begun.inode,
-        file: 0,
-    };
+    let begun = unsafe { &mut *BEGUN.get_ptr_mut(caller.ids.0)? };
+    if begun.call != call.number + 1 {
+        return None;
+    }
+    begun.call = 0;
     let time = begun.time;
+    // splice(2) has the descriptor that it writes to in third place.
+    let descriptor = if call.number == number::SPLICE {
+        call.args[2]
+    } else {
+        call.args[0]
+    };
+    let socket = kernel::socket(descriptor)?;
     if call.number == number::SENDMMSG {
         return messages(caller, call, &socket, EGRESS, time, result);
     }

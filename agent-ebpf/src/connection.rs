@@ -2,7 +2,7 @@
 
 use redwire_common::{
     ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, UNIX_PATH, counter, kind,
-    need, opener,
+    need, not_needed_slot, opener,
 };
 
 use crate::emit::{self, Buffers};
@@ -74,7 +74,7 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
             return None;
         }
         connection.next = [kernel::write_seq(socket.sock)?, kernel::copied_seq(socket.sock)?];
-        connection.origin = kernel::origins(socket.sock)?;
+        connection.origin = kernel::origins(socket.sock).unwrap_or_default();
         connection.origin_known = (opener != opener::UNKNOWN) as u8;
         if opener != opener::UNKNOWN {
             connection.origin = connection.next;
@@ -134,13 +134,17 @@ pub fn transferred(
     buffers: &Buffers,
 ) -> Option<()> {
     let way = (direction & 1) as usize;
-    let known = NOT_NEEDED.get_ptr(socket.sock);
+    let known = NOT_NEEDED.get_ptr(not_needed_slot(socket.sock));
     let connection = enter(caller, socket, opener::UNKNOWN)?;
     let expected = connection.next[way];
     let (start, placed) = if connection.family == AF_UNIX {
         (expected, true)
     } else {
-        let end = if direction == EGRESS { kernel::write_seq(socket.sock)? } else { kernel::copied_seq(socket.sock)? };
+        let end = if direction == EGRESS {
+            kernel::write_seq(socket.sock)?
+        } else {
+            kernel::copied_seq(socket.sock)?
+        };
         let mut start = end.wrapping_sub(length);
         // For a connection that is new to us, `next` was read after the call.
         let new = connection.announced == 0 && expected == end;
@@ -152,8 +156,9 @@ pub fn transferred(
         if new {
             let before = origins_before(connection, way, start);
             // The SYN of the end that connects is acknowledged too, and counted.
-            connection.origin_known =
-                (connection.origin[1] == before[1] && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
+            connection.origin_known = (connection.origin[1] == before[1]
+                && before[0].wrapping_sub(connection.origin[0]) <= 1)
+                as u8;
             connection.origin[0] = before[0];
         }
         // Two calls at once on one direction: which bytes lie where can't be told.
@@ -164,7 +169,7 @@ pub fn transferred(
     let mut header_only = !placed;
     if let Some(known) = known {
         let known = unsafe { *known };
-        let state = if known.inode == socket.inode {
+        let state = if known.inode == socket.inode && known.sock == socket.sock {
             known.state[way]
         } else {
             need::ALL

@@ -162,11 +162,29 @@ pub fn copied_seq(sock: u64) -> Option<u32> {
 /// Positions of the first bytes written and read (RFC 4898's byte counters, taken from where the stream is).
 #[inline(always)]
 pub fn origins(sock: u64) -> Option<[u32; 2]> {
-    let received: u64 = read(sock, offset!(tcp_bytes_received))?;
-    let next: u32 = read(sock, offset!(tcp_rcv_nxt))?;
-    let acked: u64 = read(sock, offset!(tcp_bytes_acked))?;
-    let una: u32 = read(sock, offset!(tcp_snd_una))?;
-    Some([una.wrapping_sub(acked as u32), next.wrapping_sub(received as u32)])
+    let written = origin(sock, offset!(tcp_bytes_acked), offset!(tcp_snd_una))?;
+    Some([
+        written,
+        origin(sock, offset!(tcp_bytes_received), offset!(tcp_rcv_nxt))?,
+    ])
+}
+
+/// Turns of `origin`: a packet that comes in between is rare, two in a row are rarer.
+const ORIGIN_TURNS: usize = 4;
+
+/// `position` less `count`, read while a packet may move both on another CPU.
+#[inline(always)]
+fn origin(sock: u64, count: usize, position: usize) -> Option<u32> {
+    let pair = || -> Option<(u32, u64)> { Some((read(sock, position)?, read(sock, count)?)) };
+    let mut before = pair()?;
+    for _ in 0..ORIGIN_TURNS {
+        let after = pair()?;
+        if before == after {
+            return Some(before.0.wrapping_sub(before.1 as u32));
+        }
+        before = after;
+    }
+    None
 }
 
 /// Path that a unix socket, or else its peer, is bound to, and its length.

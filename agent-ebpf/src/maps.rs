@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use redwire_common::{
-    ConnectionState, Executable, NotNeeded, Offsets, PROCESSES_PER_ENTRY, ProcessFlags, ProcessState,
-    Settings, counter,
+    ConnectionState, Executable, NOT_NEEDED_SLOTS, NotNeeded, Offsets, PROCESSES_PER_ENTRY, ProcessFlags,
+    ProcessState, Settings, counter,
 };
 
 use crate::emit::Scratch;
@@ -57,9 +57,10 @@ pub static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1_024, 0);
 #[map]
 pub static CONNECTIONS: LruHashMap<u64, ConnectionState> = LruHashMap::with_max_entries(65_536, 0);
 
-/// What user space does not need, by `struct sock`.
+/// What user space does not need, at `not_needed_slot(sock)`. Another connection may have the slot; the entry
+/// tells.
 #[map]
-pub static NOT_NEEDED: LruHashMap<u64, NotNeeded> = LruHashMap::with_max_entries(65_536, 0);
+pub static NOT_NEEDED: Array<NotNeeded> = Array::with_max_entries(NOT_NEEDED_SLOTS, 0);
 
 /// Begun calls that write, by thread: what is known only at their begin.
 #[map]
@@ -69,11 +70,9 @@ pub static BEGUN: LruHashMap<u32, Begun> = LruHashMap::with_max_entries(32_768, 
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Begun {
-    /// Number of the call in the high, file descriptor in the low half; 0 when it has ended.
+    /// One more than the number of the call; 0 when it has ended.
     pub call: u64,
     pub time: u64,
-    pub sock: u64,
-    pub inode: u64,
 }
 
 #[map]

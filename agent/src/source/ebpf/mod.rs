@@ -14,7 +14,7 @@ use aya::{Ebpf, EbpfLoader};
 use clock::Clock;
 use redwire_common::{
     CloseEvent, ConnectionState, DataEvent, EGRESS, EndEvent, Executable, NotNeeded, OpenEvent,
-    PROCESSES_PER_ENTRY, ProcessFlags, ProcessState, Settings, counter, need, opener,
+    PROCESSES_PER_ENTRY, ProcessFlags, ProcessState, Settings, counter, need, not_needed_slot, opener,
 };
 use redwire_protocol::connection::{
     ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, ProcessId, Vantage,
@@ -84,7 +84,7 @@ pub struct Source {
     processes: BpfHashMap<MapData, u32, ProcessState>,
     selected: Array<MapData, ProcessFlags>,
     executables: BpfHashMap<MapData, Executable, u32>,
-    not_needed: BpfHashMap<MapData, u64, NotNeeded>,
+    not_needed: Array<MapData, NotNeeded>,
     connections: BpfHashMap<MapData, u64, ConnectionState>,
     counters: PerCpuArray<MapData, u64>,
     /// Inode of each open connection's socket.
@@ -144,7 +144,7 @@ impl Source {
             processes: BpfHashMap::try_from(take(&mut ebpf, "PROCESSES")?)?,
             selected: Array::try_from(take(&mut ebpf, "SELECTED")?)?,
             executables: BpfHashMap::try_from(take(&mut ebpf, "EXECUTABLES")?)?,
-            not_needed: BpfHashMap::try_from(take(&mut ebpf, "NOT_NEEDED")?)?,
+            not_needed: Array::try_from(take(&mut ebpf, "NOT_NEEDED")?)?,
             connections: BpfHashMap::try_from(take(&mut ebpf, "CONNECTIONS")?)?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?,
             ebpf,
@@ -370,9 +370,11 @@ impl Source {
         let Some(&inode) = self.inodes.get(&id) else {
             return;
         };
-        let mut value = self.not_needed.get(&id.0, 0).unwrap_or_default();
-        if value.inode != inode {
+        let slot = not_needed_slot(id.0);
+        let mut value = self.not_needed.get(&slot, 0).unwrap_or_default();
+        if (value.sock, value.inode) != (id.0, inode) {
             value = NotNeeded {
+                sock: id.0,
                 inode,
                 ..NotNeeded::default()
             };
@@ -383,8 +385,8 @@ impl Source {
             Need::Lengths => (need::LENGTHS, 0),
             Need::Nothing => (need::NOTHING, 0),
         };
-        // A full table costs bytes that nobody needs, and no transaction.
-        let _ = self.not_needed.insert(id.0, value, 0);
+        // Another connection's entry is lost here, which costs bytes that nobody needs, and no transaction.
+        let _ = self.not_needed.set(slot, value, 0);
     }
 }
 
