@@ -1,6 +1,6 @@
 //! What the pipeline yields.
 
-use crate::protocol::http;
+use crate::protocol::{http, postgres};
 use crate::trace_context::SpanContext;
 
 /// A request with its outcome, borrowed from the connection's state for the time of the call.
@@ -27,6 +27,8 @@ pub enum Record<'a> {
     Http(http::Record<'a>),
     /// A WebSocket session, from upgrade to close.
     WebSocket(http::WebSocketRecord<'a>),
+    /// A statement of PostgreSQL.
+    Postgres(postgres::Record<'a>),
 }
 
 /// `error.type` of a request whose connection or stream closed before its response was complete.
