@@ -80,6 +80,11 @@ pub(super) struct Matcher {
     pub(super) pending: Option<Pending>,
     pub(super) failed: Option<Failed>,
     held: VecDeque<Outcome>,
+    /// Kinds of the answers in this group, and in the one before.
+    shape: u64,
+    shape_before: u64,
+    /// Terminate was sent.
+    pub(super) terminated: bool,
     /// After an error in the extended protocol, up to Sync.
     skipping: bool,
     /// The server takes CopyData, and Syncs count for nothing.
@@ -217,8 +222,23 @@ impl Matcher {
         Verdict::Taken
     }
 
+    /// Takes note of what a group was answered with: types of messages, and command tags.
+    fn take_shape(&mut self, reply: &Reply<'_>) {
+        let verb = match reply.kind {
+            b'D' | b'd' => return,
+            b'C' => frames::tag(reply.body).map_or("", |tag| tag.verb),
+            _ => "",
+        };
+        for byte in [reply.kind].iter().chain(verb.as_bytes()) {
+            self.shape = self.shape.rotate_left(7) ^ u64::from(*byte);
+        }
+    }
+
     /// The next answer to the first entry. False where it is none.
     fn answer(&mut self, kind: Kind, reply: &Reply<'_>, output: &mut dyn Output) -> bool {
+        if !self.proof.is_exact() {
+            self.take_shape(reply);
+        }
         let copies = matches!(kind, Kind::Query | Kind::Execute) && !self.current.failed;
         match (kind, reply.kind) {
             (Kind::Login, b'R' | b'K' | b'v') => {}
@@ -301,7 +321,10 @@ impl Matcher {
         }
         let overlaps = self.queue.front().is_some_and(|next| next.start < reply.start);
         self.queue.settle();
-        self.proof.ready(reply.end, overlaps, self.queue.is_empty());
+        let unlike = self.shape_before != 0 && self.shape_before != self.shape;
+        self.shape_before = std::mem::take(&mut self.shape);
+        self.proof
+            .ready(reply.end, overlaps, unlike, self.queue.is_empty());
         self.release(output);
     }
 
@@ -757,10 +780,15 @@ impl Matcher {
         (self.pending, self.failed) = (None, None);
         (self.skipping, self.copying) = (false, false);
         self.current = Current::default();
+        (self.shape, self.shape_before) = (0, 0);
     }
 
     /// The connection is closed at `time`.
     pub(super) fn close(&mut self, time: u64, output: &mut dyn Output) {
+        if self.terminated && self.queue.is_empty() {
+            self.proof.orderly_end();
+            self.release(output);
+        }
         if !self.proof.is_exact() {
             self.lose(false, output);
             return;

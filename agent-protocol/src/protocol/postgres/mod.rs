@@ -233,6 +233,7 @@ impl Postgres {
                     b'c' | b'f' => Some(Kind::CopyEnd),
                     _ => None,
                 };
+                matcher.terminated |= header.kind == b'X';
                 if let Some(kind) = kind {
                     matcher.request(kind, start, None, (b"", b""), output);
                 }

@@ -1,14 +1,21 @@
 //! Whether answers and requests are known to go together.
 //!
 //! On a connection that is seen whole they are. Once something is missing it is not known how many requests the
-//! server has not answered yet. Two things prove it again: a bound of that number that comes down to zero, and
-//! a client that waits for each answer before it goes on, as seen over [`ROUNDS`] rounds whose every message
-//! fits. The latter is no proof for a client that was ever seen not to wait.
+//! server has not answered yet. Three things prove it again:
+//!
+//! - a bound of that number that comes down to zero,
+//! - the connection's orderly end, with every answer there was,
+//! - a client that waits for each answer before it goes on, as seen over several rounds whose every message fits.
+//!   That says nothing of a client that was ever seen not to wait.
 
 use super::queue::Kind;
 
-/// Rounds of request and fitting answer that prove a client's requests paired.
-const ROUNDS: u8 = 3;
+/// Weight of rounds that proves a client's requests paired.
+const ENOUGH: u8 = 5;
+
+/// Weight of a round: more where its answer would not have fitted the request before it.
+const LIKE: u8 = 1;
+const UNLIKE: u8 = 2;
 
 /// The shortest message that makes the server answer with ReadyForQuery.
 const SHORTEST: u64 = 5;
@@ -19,6 +26,7 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Proof {
     exact: bool,
+    /// Weight of the rounds since something was missing.
     rounds: u8,
     /// The client was seen to go on before it had its answer.
     pipelined: bool,
@@ -95,15 +103,16 @@ impl Proof {
         false
     }
 
-    /// ReadyForQuery for the first group in the queue. `overlaps`: the next one began before it.
-    pub(super) fn ready(&mut self, end: u64, overlaps: bool, empty: bool) {
+    /// ReadyForQuery for the first group in the queue. `overlaps`: the next one began before it. `unlike`: its
+    /// answer is not like the one before.
+    pub(super) fn ready(&mut self, end: u64, overlaps: bool, unlike: bool, empty: bool) {
         self.pipelined |= overlaps;
         if !self.exact {
             self.count_down(1);
-            self.rounds = if self.pipelined {
-                0
-            } else {
-                self.rounds.saturating_add(1)
+            let weight = if unlike { UNLIKE } else { LIKE };
+            self.rounds = match self.pipelined {
+                true => 0,
+                false => self.rounds.saturating_add(weight),
             };
             self.consider();
         }
@@ -146,10 +155,15 @@ impl Proof {
     }
 
     fn consider(&mut self) {
-        let alternating = self.rounds >= ROUNDS && !self.pipelined;
+        let alternating = self.rounds >= ENOUGH && !self.pipelined;
         if self.after_hole.is_none() && !self.dropping && (self.bound == 0 || alternating) {
             self.exact = true;
         }
+    }
+
+    /// The client ends the session, and nothing more came of the server: what was answered last was its last request.
+    pub(super) fn orderly_end(&mut self) {
+        self.exact |= self.rounds > 0 && self.quiet && !self.deaf && self.after_hole.is_none();
     }
 
     /// `length` bytes of the client are missing; `None` where not even that is known.

@@ -354,10 +354,7 @@ fn literal() -> impl Strategy<Value = String> {
             1 => format!("E'{}'", raw.replace('\\', "\\\\").replace('\'', "\\'")),
             2 => format!("$q${}$q$", raw.replace('$', "")),
             3 => format!("$${}$$", raw.replace('$', "")),
-            4 => format!(
-                "e'{}'\n'zzz\\''",
-                raw.replace('\\', "\\\\").replace('\'', "''")
-            ),
+            4 => format!("e'{}'\n'zzz\\''", raw.replace('\\', "\\\\").replace('\'', "''")),
             5 => format!(
                 "/* {} /* zzz */ */ 5",
                 raw.replace("*/", "").replace("/*", "").replace(['*', '/'], "")
