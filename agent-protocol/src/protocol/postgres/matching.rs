@@ -340,10 +340,10 @@ impl Matcher {
                 }
             }
             b'C' | b'E' | b's' => {
-                self.proof.disturbed();
+                self.proof.disturbed(reply.end);
                 output.lost(Loss::UnpairedResponse, 1);
             }
-            _ => self.proof.disturbed(),
+            _ => self.proof.disturbed(reply.end),
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Proof {
     /// Groups that were let go since the last ReadyForQuery.
     unanswered: u32,
     last_ready: u64,
+    /// When an answer to what is not known was seen last.
+    last_unpaired: u64,
     /// The server's messages are not understood, for now.
     deaf: bool,
 }
@@ -63,6 +65,7 @@ impl Proof {
             quiet: true,
             unanswered: 0,
             last_ready: 0,
+            last_unpaired: 0,
             deaf: !exact,
         }
     }
@@ -83,6 +86,10 @@ impl Proof {
         let begins = !self.open;
         if kind != Kind::CopyEnd {
             self.open = !ends;
+        }
+        if self.exact && start <= self.last_unpaired {
+            // Seen late: its answer may have gone by.
+            (self.exact, self.quiet, self.rounds, self.bound) = (false, false, 0, UNKNOWN);
         }
         if let Some(missing) = &mut self.after_hole {
             *missing = missing.saturating_add(u64::from(ends));
@@ -131,12 +138,14 @@ impl Proof {
         self.unanswered = self.unanswered.saturating_sub(1);
         self.quiet = self.unanswered == 0 && !self.dropping;
         self.last_ready = end;
+        self.last_unpaired = end;
         self.consider();
         true
     }
 
-    /// Another answer to what is not known.
-    pub(super) fn disturbed(&mut self) {
+    /// Another answer to what is not known, seen at `end`.
+    pub(super) fn disturbed(&mut self, end: u64) {
+        self.last_unpaired = end;
         self.quiet = false;
         self.rounds = 0;
     }
