@@ -1,6 +1,6 @@
 //! What the pipeline yields.
 
-use crate::protocol::{grpc, http};
+use crate::protocol::{grpc, http, postgres};
 use crate::trace_context::SpanContext;
 
 /// A request with its outcome, borrowed from the connection's state for the time of the call.
@@ -31,6 +31,8 @@ pub enum Record<'a> {
     WebSocket(http::WebSocketRecord<'a>),
     /// A gRPC call.
     Rpc(grpc::Record<'a>),
+    /// A statement of PostgreSQL.
+    Postgres(postgres::Record<'a>),
 }
 
 /// `error.type` of a request whose connection or stream closed before its response was complete.

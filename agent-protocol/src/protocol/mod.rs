@@ -5,6 +5,7 @@ use crate::output::Output;
 
 pub mod grpc;
 pub mod http;
+pub mod postgres;
 
 /// Direction of bytes, named after the roles of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -207,4 +208,4 @@ pub struct Detector {
 }
 
 /// The protocols known, those with the strongest signature first.
-pub const DETECTORS: &[Detector] = &[http::v2::DETECTOR, http::v1::DETECTOR];
+pub const DETECTORS: &[Detector] = &[http::v2::DETECTOR, http::v1::DETECTOR, postgres::DETECTOR];

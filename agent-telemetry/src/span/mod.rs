@@ -4,6 +4,7 @@
 //! have to be put together, or from constants. Nothing is allocated per transaction.
 
 mod batch;
+mod database;
 mod http;
 mod network;
 mod rpc;
@@ -215,6 +216,7 @@ impl Scratch {
 pub(crate) fn describe<'a>(context: Context<'a>, scratch: &'a mut Scratch) -> Description<'a> {
     match &context.transaction.record {
         Record::Http(record) => http::describe(record, context, scratch),
+        Record::Postgres(record) => database::postgres(record, context, scratch),
         Record::Rpc(record) => rpc::describe(record, context, scratch),
         Record::WebSocket(record) => websocket::describe(record, context, scratch),
     }
