@@ -55,7 +55,7 @@ fn run(name: &str, time: Duration, spans: bool, side: Side, paths: &[String]) {
     let mut n: u64 = 0;
     let mut flushed = begin;
     while begin.elapsed() < time {
-        for path in paths {
+        for path in paths.iter().cycle().take(1000) {
             let mut transaction = transaction(record(path));
             transaction.start += n * 1000;
             transaction.end += n * 1013;

@@ -150,7 +150,7 @@ impl Resource {
     }
 }
 
-/// Instances known at a time; processes beyond are counted under the default resource.
+/// Processes known at a time; those beyond are reported under the default resource, and counted.
 const LIMIT: usize = 16_384;
 
 /// How long a process that ended is known on, for what of it is still on its way.
@@ -186,6 +186,7 @@ pub struct Resources {
     inner: RwLock<Inner>,
     generation: AtomicU64,
     next_id: AtomicU64,
+    refused: AtomicU64,
     common: ServiceInstance,
     default: Arc<Resource>,
 }
@@ -203,6 +204,7 @@ impl Resources {
             inner: RwLock::default(),
             generation: AtomicU64::new(0),
             next_id: AtomicU64::new(1),
+            refused: AtomicU64::new(0),
             common,
             default: Arc::new(Resource {
                 id: 0,
@@ -218,13 +220,15 @@ impl Resources {
             &[SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID],
         );
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let full = inner.instances.len() >= LIMIT;
+        if inner.processes.len() >= LIMIT && !inner.processes.contains_key(&process) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let resource = match inner.instances.get_mut(&instance) {
             Some((resource, processes)) => {
                 *processes += 1;
                 resource.clone()
             }
-            None if full => return,
             None => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let resource = Arc::new(Resource {
@@ -260,6 +264,11 @@ impl Resources {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let known = process.and_then(|process| inner.processes.get(&process));
         known.map_or_else(|| self.default.clone(), |process| process.resource.clone())
+    }
+
+    /// How many processes had no place in the table and are reported under the default resource.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Changes whenever an answer of [`Resources::get`] may have changed.
@@ -314,6 +323,21 @@ mod tests {
         assert_eq!(shop.instance().get("region"), Some(&"eu".into()));
         assert_eq!(resources.get(None).service_name(), "mine");
         assert_eq!(resources.get(Some(ProcessId(2))).service_name(), "mine");
+    }
+
+    #[test]
+    fn processes_are_bounded_and_make_room() {
+        let resources = Resources::new(ServiceInstance::default(), ServiceInstance::default());
+        let all = LIMIT as u32 + 10;
+        for process in 0..all {
+            resources.set(ProcessId(process), ServiceInstance::new(process.to_string()));
+        }
+        assert_eq!(resources.refused(), 10);
+        assert_eq!(resources.get(Some(ProcessId(all - 1))).id(), 0);
+        (0..all).for_each(|process| resources.ended(ProcessId(process)));
+        assert_eq!(resources.sweep(Instant::now() + LINGER).len(), LIMIT);
+        resources.set(ProcessId(1), ServiceInstance::new("x"));
+        assert_eq!(resources.get(Some(ProcessId(1))).service_name(), "x");
     }
 
     #[test]

@@ -186,30 +186,24 @@ impl Routes {
         for segment in inner.split('/') {
             template.push('/');
             let node = &tree.nodes[at as usize];
-            let identifies = node.collapsed && !segment.is_empty() || looks_like_identifier(segment);
-            let known = if identifies {
-                node.placeholder
-            } else {
-                node.children.get(segment).copied()
-            };
+            // What looks like an identifier is never a child, so that there is no need to look at a child.
+            let child = node.children.get(segment).copied();
+            let identifies =
+                child.is_none() && !segment.is_empty() && (node.collapsed || looks_like_identifier(segment));
+            let is_full = !segment.is_empty() && node.children.len() >= self.max_children;
+            let known = if identifies { node.placeholder } else { child };
             let next = match known {
-                Some(next) => {
-                    template.push_str(if identifies { PLACEHOLDER } else { segment });
-                    Some(next)
-                }
+                Some(next) => Some(next),
                 None if !learn => None,
-                None if identifies || node.children.len() >= self.max_children => {
-                    template.push_str(PLACEHOLDER);
-                    if !identifies {
-                        tree.collapse(at);
-                    }
+                None if identifies => Some(tree.placeholder(at)),
+                None if is_full => {
+                    tree.collapse(at);
                     Some(tree.placeholder(at))
                 }
-                None => {
-                    template.push_str(segment);
-                    Some(tree.child(at, segment))
-                }
+                None => Some(tree.child(at, segment)),
             };
+            let is_placeholder = identifies || known.is_none() && is_full;
+            template.push_str(if is_placeholder { PLACEHOLDER } else { segment });
             let Some(next) = next else {
                 template.clear();
                 return false;
@@ -280,8 +274,8 @@ fn looks_like_identifier(segment: &str) -> bool {
         _ => segment,
     };
     let bytes = stem.as_bytes();
-    if bytes.is_empty() {
-        return false;
+    if bytes.iter().all(u8::is_ascii_digit) {
+        return true;
     }
     if segment.len() > LITERAL || segment.contains(['@', '%', ',', '=']) {
         return true;

@@ -29,6 +29,7 @@ pub(crate) type OwnedAttribute = (Key, Value<Box<str>>);
 
 impl<S> Value<S> {
     /// The same value with its text held otherwise.
+    #[inline]
     pub(crate) fn map<'s, T>(&'s self, text: impl FnOnce(&'s S) -> T) -> Value<T> {
         match self {
             Value::Str(s) => Value::Str(text(s)),

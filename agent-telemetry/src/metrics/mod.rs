@@ -14,7 +14,7 @@ pub(crate) use exponential::Exponential;
 use crate::id::Ids;
 use crate::resource::Resource;
 use crate::span::{Description, Kind, Status};
-use crate::value::{Attribute, OwnedAttribute, Value};
+use crate::value::{Attribute, Key, OwnedAttribute, Value};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -158,13 +158,18 @@ pub(crate) struct Identity {
 
 impl Identity {
     fn is(&self, resource: u64, attributes: &[Attribute<'_>]) -> bool {
+        // Mostly the very same constant, which need not be read.
+        let same_key = |a: Key, b: Key| (a.as_ptr() == b.as_ptr() && a.len() == b.len()) || a == b;
+        let same = |mine: &OwnedAttribute, theirs: &Attribute<'_>| {
+            same_key(mine.0, theirs.0) && mine.1.map(|text| text.as_ref()) == theirs.1
+        };
         self.resource.id() == resource
             && self.attributes.len() == attributes.len()
             && self
                 .attributes
                 .iter()
                 .zip(attributes)
-                .all(|(mine, theirs)| mine.0 == theirs.0 && mine.1.map(|text| text.as_ref()) == theirs.1)
+                .all(|(mine, theirs)| same(mine, theirs))
     }
 
     fn same(&self, other: &Identity) -> bool {

@@ -127,7 +127,8 @@ pub(super) fn describe<'a>(
     scratch.name.clear();
     scratch.name.push_str(known_method.unwrap_or("HTTP"));
     if has_template {
-        let _ = write!(scratch.name, " {}", scratch.template);
+        scratch.name.push(' ');
+        scratch.name.push_str(&scratch.template);
     }
     let scheme = record.scheme.unwrap_or("http");
     let has_url = context.side == Side::Client && full_url(record, context, scheme, &mut scratch.url);
@@ -197,13 +198,19 @@ pub(super) fn scope(context: &Context<'_>) -> (u64, Option<u16>) {
 fn full_url(record: &Record<'_>, context: Context<'_>, scheme: &str, url: &mut String) -> bool {
     url.clear();
     let Some(path) = record.path else { return false };
-    let _ = match (record.authority, context.server()) {
-        (Some(authority), _) => write!(url, "{scheme}://{}{path}", network::without_userinfo(authority)),
-        (None, Endpoint::Inet(address)) => write!(url, "{scheme}://{address}{path}"),
+    url.push_str(scheme);
+    url.push_str("://");
+    match (record.authority, context.server()) {
+        (Some(authority), _) => url.push_str(network::without_userinfo(authority)),
+        (None, Endpoint::Inet(address)) => {
+            let _ = write!(url, "{address}");
+        }
         (None, Endpoint::Unix(_)) => return false,
-    };
+    }
+    url.push_str(path);
     if let Some(query) = record.query.filter(|_| context.config.http.query) {
-        let _ = write!(url, "?{query}");
+        url.push('?');
+        url.push_str(query);
     }
     true
 }
