@@ -108,14 +108,6 @@ impl Observer for Report {
     }
 }
 
-/// Bytes that went at one time.
-#[derive(Debug, Clone)]
-pub(crate) struct Write {
-    pub(crate) direction: Direction,
-    pub(crate) time: u64,
-    pub(crate) bytes: Vec<u8>,
-}
-
 /// One connection, fed by hand.
 pub(crate) struct Feed {
     connections: Connections,
@@ -171,12 +163,6 @@ impl Feed {
 
     pub(crate) fn tick(&mut self, now: u64) {
         self.connections.tick(now, &mut self.report);
-    }
-
-    pub(crate) fn end(&mut self, direction: Direction, time: u64) {
-        let position = Some(self.positions[direction as usize]);
-        self.connections
-            .ended(ID, direction, position, time, &mut self.report);
     }
 
     pub(crate) fn close(mut self, time: u64) -> Report {

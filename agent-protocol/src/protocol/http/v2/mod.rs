@@ -395,10 +395,17 @@ impl Connection {
                     continue;
                 }
             };
-            self.flow_mut(flow).place = Place::Payload(payload);
             if skip > here {
-                return Err(Stop(input.bytes.len(), Then::Skip(skip - here)));
+                let mut more = skip - here;
+                if payload.ends_stream && payload.left() == 0 {
+                    // Not the last byte: when it goes by is the end of the message.
+                    (more, payload.rest) = (more - 1, 1);
+                }
+                self.flow_mut(flow).place = Place::Payload(payload);
+                let then = if more > 0 { Then::Skip(more) } else { Then::More };
+                return Err(Stop(input.bytes.len(), then));
             }
+            self.flow_mut(flow).place = Place::Payload(payload);
             at += skip as usize;
             if payload.left() == 0 {
                 break;

@@ -24,6 +24,8 @@ struct Half {
     ended: bool,
     /// Some of it may have been missed.
     holed: bool,
+    /// Its end or reset may have been missed.
+    doubtful: bool,
     /// Bytes of content.
     bytes: u64,
     /// Of gRPC's messages, where it may be gRPC and none was missed.
@@ -45,8 +47,6 @@ pub(super) struct Stream {
     grpc_status: Option<Status>,
     /// Fields of the last header section are unknown: `grpc-status` could be one of them.
     grpc_status_unknown: bool,
-    /// The response may have ended without being seen.
-    doubtful: bool,
     /// The span of the handshake, where the stream is a WebSocket by now.
     websocket: Option<SpanContext>,
     /// Messages reported, and when.
@@ -339,9 +339,8 @@ impl Streams {
         }
         stream.count_request();
         if doubtful {
-            stream.doubtful = true;
             let response = stream.half(Flow::ToClient);
-            (response.holed, response.counter) = (true, None);
+            (response.holed, response.doubtful, response.counter) = (true, true, None);
         }
         self.open.push_back((id, stream));
     }
@@ -378,7 +377,7 @@ impl Streams {
             output.lost(Loss::UnpairedRequest, 1);
             return self.drop_stream(id);
         }
-        stream.doubtful = false;
+        stream.half(Flow::ToClient).doubtful = false;
         let is_interim = !ends && matches!(response.status, Some(100..=199));
         if !is_interim && stream.status.is_none() && (response.has_status || !stream.answered) {
             if response.has_status && !stream.answered && stream.half(Flow::ToClient).bytes == 0 {
@@ -423,8 +422,9 @@ impl Streams {
     pub(super) fn content(&mut self, id: u32, flow: Flow, length: u32, output: &mut dyn Output) {
         match self.get(id) {
             Some(stream) => {
-                stream.doubtful &= flow == Flow::ToServer;
-                stream.half(flow).bytes += u64::from(length);
+                let half = stream.half(flow);
+                half.doubtful = false;
+                half.bytes += u64::from(length);
             }
             None if flow == Flow::ToClient => self.stray(id, false, output),
             None => {}
@@ -533,10 +533,9 @@ impl Streams {
         }
         for (_, stream) in &mut self.open {
             let half = stream.half(flow);
+            half.doubtful = true;
             if !half.ended {
-                half.holed = true;
-                half.counter = None;
-                stream.doubtful |= flow == Flow::ToClient;
+                (half.holed, half.counter) = (true, None);
             }
         }
         if flow == Flow::ToServer {
@@ -626,7 +625,9 @@ fn cut_off(mut stream: Box<Stream>, time: u64, output: &mut dyn Output) {
         None if stream.halves[Flow::ToClient as usize].ended => {
             stream.report(stream.end, Outcome::Complete, output);
         }
-        None if stream.doubtful => return lose(stream, Loss::UnpairedRequest, output),
+        None if stream.halves.iter().any(|half| half.doubtful) => {
+            return lose(stream, Loss::UnpairedRequest, output);
+        }
         None => {
             stream.report(time, Outcome::Closed, output);
         }
