@@ -52,7 +52,17 @@ pub trait Observer {
     /// A connection's protocol became known.
     fn detected(&mut self, _connection: &ConnectionInfo, _side: Side, _protocol: &'static str) {}
 
-    /// No byte of `direction` is needed before `until`, a stream position modulo 2^32; `None` means never
-    /// again. A source that can should not deliver them.
-    fn not_needed(&mut self, _id: ConnectionId, _direction: Direction, _until: Option<u32>) {}
+    /// What is needed of `direction` from now on. A source that can should not deliver the rest.
+    fn need(&mut self, _id: ConnectionId, _direction: Direction, _need: Need) {}
+}
+
+/// What is needed of a direction of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// What lies at or behind this position, modulo 2^32.
+    From(u32),
+    /// Of what comes no bytes, only how many went, and when.
+    Lengths,
+    /// Nothing, ever.
+    Nothing,
 }

@@ -4,8 +4,8 @@ use super::half::{Half, Offer};
 use super::{Chunk, Limits, Origin};
 use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
 use crate::loss::Loss;
-use crate::output::{Observer, Output};
-use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then};
+use crate::output::{Need, Observer, Output};
+use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then, grpc};
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
 
@@ -42,6 +42,8 @@ pub(super) struct Connection {
     halves: [Half; 2],
     stage: Stage,
     to_server: Direction,
+    /// On the wire `local` is told as the client, though its bytes are the ingress.
+    turned: bool,
     /// The first bytes of both directions are seen.
     fresh: bool,
     turns: u32,
@@ -70,6 +72,10 @@ impl Output for Reporter<'_> {
     fn sessions(&mut self, change: i64) {
         self.observer.sessions(self.info, self.side, change);
     }
+
+    fn messages(&mut self, call: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
+        self.observer.messages(self.info, self.side, call, new);
+    }
 }
 
 impl Connection {
@@ -85,6 +91,7 @@ impl Connection {
             halves,
             stage: Stage::Detecting,
             to_server: Direction::Egress,
+            turned: false,
             fresh: origins.iter().all(Option::is_some),
             turns: 0,
             last_turn: None,
@@ -105,7 +112,7 @@ impl Connection {
     pub(super) fn waits(&self) -> bool {
         self.halves
             .iter()
-            .any(|half| half.held().is_some() || half.blocked_since.is_some())
+            .any(|half| half.held_position().is_some() || half.blocked_since.is_some())
     }
 
     pub(super) fn is_ignored(&self) -> bool {
@@ -131,9 +138,7 @@ impl Connection {
             observer,
         );
         self.settle(chunk.direction, observer);
-        if let Some((_, bytes)) = self.halves[chunk.direction as usize].held()
-            && bytes > limits.held_bytes
-        {
+        while self.halves[chunk.direction as usize].held_bytes() > limits.held_bytes {
             self.give_up_first_hole(chunk.direction, observer);
         }
     }
@@ -205,25 +210,33 @@ impl Connection {
 
     /// The receiver of `direction` has everything before `position`: what is missing below will not come.
     pub(super) fn acknowledged(&mut self, direction: Direction, position: u32, observer: &mut dyn Observer) {
-        let half = &self.halves[direction as usize];
-        if half
-            .held_position()
-            .is_some_and(|held| half.extend(position) >= held)
+        if self.is_ignored() || !self.halves[direction as usize].has_begun() {
+            return;
+        }
+        let position = self.halves[direction as usize].extend(position);
+        while let Some(held) = self.halves[direction as usize].held_position()
+            && held <= position
         {
             self.give_up_first_hole(direction, observer);
+        }
+        let lost = self.halves[direction as usize].close_hole(position);
+        if lost > 0 {
+            self.report_gap(direction, lost, observer);
+            self.settle(direction, observer);
         }
     }
 
     /// Time has come to `now`: holes and blocked flows that waited long enough go on without.
     pub(super) fn tick(&mut self, now: u64, limits: &Limits, observer: &mut dyn Observer) {
+        // Holes of both directions first: a blocked flow may wait for what is behind one.
         for direction in [Direction::Egress, Direction::Ingress] {
-            let half = &self.halves[direction as usize];
-            if half
-                .held()
-                .is_some_and(|(since, _)| now >= since.saturating_add(limits.patience))
+            while let Some(since) = self.halves[direction as usize].held_since()
+                && now >= since.saturating_add(limits.hole_patience)
             {
                 self.give_up_first_hole(direction, observer);
             }
+        }
+        for direction in [Direction::Egress, Direction::Ingress] {
             let half = &self.halves[direction as usize];
             if half
                 .blocked_since
@@ -283,7 +296,7 @@ impl Connection {
 
     /// Gives up all that is missing in `direction`, up to its end.
     fn flush(&mut self, direction: Direction, position: Option<u32>, observer: &mut dyn Observer) {
-        while self.halves[direction as usize].held().is_some() {
+        while self.halves[direction as usize].held_position().is_some() {
             self.give_up_first_hole(direction, observer);
         }
         let half = &mut self.halves[direction as usize];
@@ -443,7 +456,7 @@ impl Connection {
                         let until = half.next() + (n - here as u64);
                         half.skip_to(until);
                         if n - here as u64 >= WORTH_TELLING {
-                            observer.not_needed(self.info.id, direction, Some(until as u32));
+                            observer.need(self.info.id, direction, Need::From(until as u32));
                         }
                         return at;
                     }
@@ -451,7 +464,7 @@ impl Connection {
                 Then::SkipToEnd => {
                     half.time_before = input.time_until(input.bytes.len());
                     half.skip_forever();
-                    observer.not_needed(self.info.id, direction, None);
+                    observer.need(self.info.id, direction, Need::Lengths);
                     return bytes.len();
                 }
                 Then::Blocked | Then::Wait => {
@@ -495,7 +508,7 @@ impl Connection {
             half.discard();
             half.skip_forever();
             half.blocked_since = None;
-            observer.not_needed(self.info.id, direction, None);
+            observer.need(self.info.id, direction, Need::Nothing);
         }
     }
 
@@ -525,6 +538,11 @@ impl Connection {
                             Flow::ToServer => direction,
                             Flow::ToClient => direction.opposite(),
                         };
+                        let turned = self.to_server == Direction::Ingress;
+                        if self.info.vantage == Vantage::Wire && turned != std::mem::replace(&mut self.turned, turned)
+                        {
+                            std::mem::swap(&mut self.info.local, &mut self.info.remote);
+                        }
                         self.stage = Stage::Speaking((detector.create)(self.fresh));
                         self.change_over(direction);
                         observer.lost(&self.info, Some(detector.name), Loss::ResyncBytes, at as u64);

@@ -142,10 +142,14 @@ impl Half {
         Some((segment.position, segment.length, segment.bytes, segment.time))
     }
 
-    /// When the first chunk behind a hole was seen, and how many bytes wait there.
-    pub(crate) fn held(&self) -> Option<(u64, usize)> {
-        let oldest = self.pending.iter().map(|segment| segment.time).min()?;
-        Some((oldest, self.pending_bytes))
+    /// When the first chunk behind a hole was seen.
+    pub(crate) fn held_since(&self) -> Option<u64> {
+        self.pending.iter().map(|segment| segment.time).min()
+    }
+
+    /// Memory taken by the chunks behind holes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.pending_bytes + self.pending.len() * size_of::<Segment>()
     }
 
     /// Position of the first chunk behind a hole.

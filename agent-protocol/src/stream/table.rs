@@ -14,8 +14,11 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes per direction that wait behind a hole.
     pub held_bytes: usize,
-    /// How long a hole or a blocked flow may wait for what is late, in nanoseconds.
+    /// How long a blocked flow may wait for what is late in the other one, in nanoseconds.
     pub patience: u64,
+    /// How long a hole may wait for what is late, in nanoseconds. A source that reports what the receiver has
+    /// acknowledged can be generous: bytes lost on their way to it will be sent again.
+    pub hole_patience: u64,
 }
 
 impl Limits {
@@ -29,6 +32,7 @@ impl Default for Limits {
             connections: 65_536,
             held_bytes: 1 << 20,
             patience: 200_000_000,
+            hole_patience: 200_000_000,
         }
     }
 }
@@ -107,7 +111,8 @@ impl Connections {
         });
     }
 
-    /// The receiver of `direction` has everything before `position`, so that what is missing below will not come.
+    /// The receiver of `direction` has everything before `position`, so that what is missing below will not come:
+    /// it is given up at once. A source in which chunks can be late waits before it says so.
     pub fn acknowledged(
         &mut self,
         id: ConnectionId,

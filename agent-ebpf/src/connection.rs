@@ -1,0 +1,279 @@
+//! The state of a connection, and what a call on it means.
+
+use redwire_common::{
+    ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, UNIX_PATH, counter, kind,
+    need, opener,
+};
+
+use crate::emit::{self, Buffers};
+use crate::kernel::{self, AF_UNIX, Socket};
+use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, count, selected_flag, setting};
+
+/// Who makes a call.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// Thread and thread group id.
+    pub ids: (u32, u32),
+    /// Its process is selected; else only a port can be.
+    pub selected: bool,
+}
+
+/// The caller, if the call may be looked at: its process is selected, or connections are by port.
+#[inline(always)]
+pub fn caller(ids: (u32, u32)) -> Option<Caller> {
+    let selected = unsafe { selected_flag(ids.1)?.read() } != 0;
+    if selected || setting!(by_port) != 0 && ids.1 != setting!(agent) {
+        Some(Caller { ids, selected })
+    } else {
+        None
+    }
+}
+
+/// Whether this connection of an unselected process is selected by its port.
+#[inline(always)]
+fn port_is_selected(sock: u64) -> bool {
+    let Some((local, remote)) = kernel::ports(sock) else {
+        return false;
+    };
+    PORTS.get_ptr(local).is_some() || PORTS.get_ptr(remote).is_some()
+}
+
+/// The connection's state, made now where it is new. `opener` says how it came about, where that is known.
+#[inline(always)]
+pub fn enter(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sock) {
+        let connection = unsafe { &mut *connection };
+        if connection.inode == socket.inode && opener == opener::UNKNOWN {
+            return Some(connection);
+        }
+    }
+    create(caller, socket, opener)
+}
+
+#[inline(never)]
+fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
+    let family = kernel::stream_family(socket)?;
+    if !caller.selected && (family == AF_UNIX || !port_is_selected(socket.sock)) {
+        return None;
+    }
+    let mut connection = Connection {
+        inode: socket.inode,
+        next: [0; 2],
+        origin: [0; 2],
+        family,
+        opener,
+        origin_known: 0,
+        announced: 0,
+        padding: [0; 3],
+    };
+    if family == AF_UNIX {
+        connection.origin_known = (opener != opener::UNKNOWN) as u8;
+    } else {
+        // A connection in the making (SYN_SENT) has no receive sequence yet.
+        if kernel::ports(socket.sock)?.1 == 0 {
+            return None;
+        }
+        connection.next = [kernel::write_seq(socket.sock)?, kernel::copied_seq(socket.sock)?];
+        connection.origin = kernel::origins(socket.sock)?;
+        connection.origin_known = (opener != opener::UNKNOWN) as u8;
+        if opener != opener::UNKNOWN {
+            connection.origin = connection.next;
+        }
+    }
+    CONNECTIONS.insert(socket.sock, connection, 0).ok()?;
+    let connection = CONNECTIONS.get_ptr_mut(socket.sock)?;
+    Some(unsafe { &mut *connection })
+}
+
+/// Tells user space of the connection. `false` where that did not get through: then nothing else would be understood.
+#[inline(never)]
+fn announce(connection: &mut Connection, caller: &Caller, sock: u64, time: u64) -> bool {
+    let mut event = OpenEvent {
+        kind: kind::OPEN,
+        tgid: caller.ids.1,
+        sock,
+        time,
+        origin: connection.origin,
+        local_address: [0; 16],
+        remote_address: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+        family: connection.family,
+        opener: connection.opener,
+        origin_known: connection.origin_known,
+        path_length: 0,
+        padding: 0,
+        inode: connection.inode,
+        path: [0; UNIX_PATH + 4],
+    };
+    if connection.family == AF_UNIX {
+        event.path_length = kernel::unix_path(sock, &mut event.path);
+    } else {
+        if let Some((local, remote)) = kernel::addresses(sock, connection.family) {
+            event.local_address = local;
+            event.remote_address = remote;
+        }
+        if let Some((local, remote)) = kernel::ports(sock) {
+            event.local_port = local;
+            event.remote_port = remote;
+        }
+    }
+    let announced = emit::event(&event);
+    connection.announced = announced as u8;
+    announced
+}
+
+/// `length` bytes went through the socket.
+#[inline(always)]
+pub fn transferred(
+    caller: &Caller,
+    socket: &Socket,
+    direction: u8,
+    time: u64,
+    length: u32,
+    buffers: &Buffers,
+) -> Option<()> {
+    let way = (direction & 1) as usize;
+    let known = NOT_NEEDED.get_ptr(socket.sock);
+    let connection = enter(caller, socket, opener::UNKNOWN)?;
+    let expected = connection.next[way];
+    let (start, placed) = if connection.family == AF_UNIX {
+        (expected, true)
+    } else {
+        let end = if direction == EGRESS {
+            kernel::write_seq(socket.sock)?
+        } else {
+            kernel::copied_seq(socket.sock)?
+        };
+        let start = end.wrapping_sub(length);
+        // For a connection that is new to us, `next` was read after the call.
+        let new = connection.announced == 0 && expected == end;
+        if new {
+            let before = origins_before(connection, way, start);
+            // The SYN of the end that connects is acknowledged too, and counted.
+            connection.origin_known = (connection.origin[1] == before[1]
+                && before[0].wrapping_sub(connection.origin[0]) <= 1)
+                as u8;
+            connection.origin[0] = before[0];
+        }
+        // Two calls at once on one direction: which bytes lie where can't be told.
+        (start, new || start == expected)
+    };
+    connection.next[way] = start.wrapping_add(length);
+    let mut skip = 0;
+    let mut header_only = !placed;
+    if let Some(known) = known {
+        let known = unsafe { *known };
+        let state = if known.inode == socket.inode {
+            known.state[way]
+        } else {
+            need::ALL
+        };
+        match state {
+            need::NOTHING => {
+                count(counter::UNNEEDED_BYTES, u64::from(length));
+                return Some(());
+            }
+            need::FROM => {
+                let ahead = known.until[way].wrapping_sub(start) as i32;
+                if ahead > 0 {
+                    let unneeded = if (ahead as u32) < length {
+                        ahead as u32
+                    } else {
+                        length
+                    };
+                    count(counter::UNNEEDED_BYTES, u64::from(unneeded));
+                    if ahead as u32 > length {
+                        return Some(());
+                    }
+                    // The call that reaches the end is told, for its time.
+                    if ahead as u32 == length {
+                        header_only = true
+                    } else {
+                        skip = ahead as u32
+                    }
+                }
+            }
+            need::LENGTHS => {
+                count(counter::UNNEEDED_BYTES, u64::from(length));
+                header_only = true;
+            }
+            _ => {}
+        }
+    }
+    if connection.announced == 0 && !announce(connection, caller, socket.sock, time) {
+        count(counter::LOST_EVENTS, 1);
+        count(counter::LOST_BYTES, u64::from(length));
+        return None;
+    }
+    if !placed {
+        count(counter::UNPLACED_CALLS, 1);
+    }
+    let header: DataEvent = emit::header(
+        caller.ids,
+        socket.sock,
+        time,
+        start.wrapping_add(skip),
+        length - skip,
+        direction,
+    );
+    let none = Buffers::none();
+    let captured = emit::data(
+        &header,
+        if header_only { &none } else { buffers },
+        u64::from(skip),
+    );
+    if !header_only {
+        count(counter::CAPTURED_BYTES, captured);
+        count(counter::UNCAPTURED_BYTES, u64::from(length - skip) - captured);
+    }
+    Some(())
+}
+
+/// Where both directions stood before a call that moved `way` on from `start`.
+#[inline(always)]
+fn origins_before(connection: &Connection, way: usize, start: u32) -> [u32; 2] {
+    if way == 0 {
+        [start, connection.next[1]]
+    } else {
+        [connection.next[0], start]
+    }
+}
+
+/// connect(2) or accept(2) succeeded.
+#[inline(always)]
+pub fn opened(caller: &Caller, socket: &Socket, opener: u8, time: u64) -> Option<()> {
+    let connection = enter(caller, socket, opener)?;
+    announce(connection, caller, socket.sock, time);
+    Some(())
+}
+
+/// A direction has ended: a read returned 0, or shutdown(2).
+#[inline(always)]
+pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
+        return;
+    };
+    let position = unsafe { (*connection).next[(direction & 1) as usize] };
+    let tgid = caller.ids.1;
+    emit::event(&EndEvent {
+        kind: kind::END,
+        tgid,
+        sock,
+        time,
+        position,
+        direction,
+        padding: [0; 3],
+    });
+}
+
+/// Directions that `how` of shutdown(2) ends.
+#[inline(always)]
+pub fn shut_down(caller: &Caller, sock: u64, how: u64, time: u64) {
+    if how != 1 {
+        ended(caller, sock, INGRESS, time);
+    }
+    if how != 0 {
+        ended(caller, sock, EGRESS, time);
+    }
+}

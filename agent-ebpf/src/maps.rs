@@ -1,0 +1,98 @@
+//! Maps, counters and the loader's globals.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use redwire_common::{
+    ConnectionState, Executable, NotNeeded, Offsets, PROCESSES_PER_ENTRY, ProcessFlags, ProcessState,
+    Settings, counter,
+};
+
+use crate::emit::Scratch;
+
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
+
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = unsafe { core::mem::zeroed() };
+
+/// Reads an offset; volatile, since the loader overwrites the zero that the compiler sees.
+macro_rules! offset {
+    ($member:ident) => {{
+        #[allow(unused_unsafe, reason = "some callers are unsafe blocks")]
+        unsafe {
+            core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$member) as usize
+        }
+    }};
+}
+
+macro_rules! setting {
+    ($member:ident) => {
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$member) }
+    };
+}
+
+pub(crate) use {offset, setting};
+
+/// Events to user space. The loader sets the size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
+
+/// Which processes are selected. An array, since every call on the host asks it.
+#[map]
+pub static SELECTED: Array<ProcessFlags> = Array::with_max_entries((4 << 20) / PROCESSES_PER_ENTRY, 0);
+
+/// Selected processes by tgid, and why.
+#[map]
+pub static PROCESSES: HashMap<u32, ProcessState> = HashMap::with_max_entries(16_384, 0);
+
+/// Executables that user space has judged: 1 where they are selected.
+#[map]
+pub static EXECUTABLES: LruHashMap<Executable, u32> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Selected ports, in host order.
+#[map]
+pub static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1_024, 0);
+
+/// Connections of selected processes by `struct sock`.
+#[map]
+pub static CONNECTIONS: LruHashMap<u64, ConnectionState> = LruHashMap::with_max_entries(65_536, 0);
+
+/// What user space does not need, by `struct sock`.
+#[map]
+pub static NOT_NEEDED: LruHashMap<u64, NotNeeded> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Begun calls that write, by thread: what is known only at their begin.
+#[map]
+pub static BEGUN: LruHashMap<u32, Begun> = LruHashMap::with_max_entries(32_768, 0);
+
+/// A begun call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Begun {
+    /// Number of the call in the high, file descriptor in the low half; 0 when it has ended.
+    pub call: u64,
+    pub time: u64,
+    pub sock: u64,
+    pub inode: u64,
+}
+
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// Adds to a counter of this CPU.
+#[inline(always)]
+pub fn count(index: u32, n: u64) {
+    if let Some(value) = COUNTERS.get_ptr_mut(index) {
+        unsafe { *value += n };
+    }
+}
+
+/// The byte that tells whether a process is selected.
+#[inline(always)]
+pub fn selected_flag(tgid: u32) -> Option<*mut u8> {
+    let flags = SELECTED.get_ptr_mut(tgid / PROCESSES_PER_ENTRY)?;
+    Some(unsafe { flags.cast::<u8>().add((tgid % PROCESSES_PER_ENTRY) as usize) })
+}

@@ -1,0 +1,22 @@
+//! Ways out: OTLP, lines of JSON, a table.
+
+mod client;
+mod config;
+mod encode;
+mod jsonl;
+mod otlp;
+mod queue;
+mod table;
+
+pub use client::ClientError;
+pub use config::{ConfigError, OtlpConfig, Protocol, SignalConfig, Temporality};
+pub use otlp::{Retry, Unreachable, check};
+pub use queue::WhenFull;
+
+pub(crate) use client::{channel, http_client, metadata};
+pub(crate) use encode::{metrics, traces};
+pub(crate) use jsonl::{JsonLines, hex};
+pub(crate) use otlp::Exporter;
+pub(crate) use queue::Queue;
+pub use table::TableConfig;
+pub(crate) use table::{Table, sample_lines};

@@ -1,0 +1,184 @@
+//! Takes from a queue, sends, tries again, counts.
+
+use super::client::{Client, ClientError, Failure, Request};
+use super::config::{OtlpConfig, SignalConfig};
+use crate::counters::{Counters, Drop, Signal};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use rand::Rng as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// When a request that was not taken is sent again: after a delay that doubles from `first` to `longest`, with
+/// jitter, or after the one that the collector asks for.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// The first delay.
+    pub first: Duration,
+    /// The longest delay.
+    pub longest: Duration,
+    /// For how long one request is tried.
+    pub give_up: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(30),
+            give_up: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Sends the requests of one signal.
+pub(crate) struct Exporter {
+    client: Client,
+    signal: Signal,
+    retry: Retry,
+    counters: Arc<Counters>,
+}
+
+impl Exporter {
+    /// To be called within a runtime.
+    pub(crate) fn new(
+        config: SignalConfig,
+        signal: Signal,
+        retry: Retry,
+        counters: Arc<Counters>,
+    ) -> Result<Exporter, ClientError> {
+        Ok(Exporter {
+            client: Client::new(config)?,
+            signal,
+            retry,
+            counters,
+        })
+    }
+
+    /// Sends a request that carries `n` spans or points until it is taken, refused or given up.
+    pub(crate) async fn export<R: Request>(&self, request: &R, n: usize) {
+        // Whoever stops this in the middle leaves the request counted, too.
+        let mut fate = Fate {
+            exporter: self,
+            n,
+            dropped: Some(Drop::Shutdown),
+        };
+        let begin = Instant::now();
+        let mut delay = self.retry.first;
+        loop {
+            let (message, after) = match self.client.send(request).await {
+                Ok(rejected) => {
+                    let rejected = rejected.min(n);
+                    self.counters
+                        .count_dropped(self.signal, Drop::PartialSuccess, rejected);
+                    self.counters.count_exported(self.signal, n - rejected);
+                    fate.dropped = None;
+                    return;
+                }
+                Err(Failure::Final(message)) => {
+                    tracing::warn!(
+                        signal = self.signal.as_str(),
+                        n,
+                        message,
+                        "the collector refused a request"
+                    );
+                    fate.dropped = Some(Drop::Rejected);
+                    return;
+                }
+                Err(Failure::Temporary { message, after }) => (message, after),
+            };
+            // Equal jitter: half of the delay is certain.
+            let jittered = delay.mul_f64(rand::rng().random_range(0.5..=1.0));
+            let wait = after.unwrap_or(jittered);
+            if begin.elapsed() + wait > self.retry.give_up {
+                tracing::warn!(signal = self.signal.as_str(), n, message, "gave a request up");
+                fate.dropped = Some(Drop::RetriesExhausted);
+                return;
+            }
+            tracing::debug!(
+                signal = self.signal.as_str(),
+                n,
+                message,
+                ?wait,
+                "trying a request again"
+            );
+            tokio::time::sleep(wait).await;
+            delay = (delay * 2).min(self.retry.longest);
+        }
+    }
+}
+
+/// Counts what became of a request.
+struct Fate<'a> {
+    exporter: &'a Exporter,
+    n: usize,
+    dropped: Option<Drop>,
+}
+
+impl std::ops::Drop for Fate<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.dropped {
+            self.exporter
+                .counters
+                .count_dropped(self.exporter.signal, reason, self.n);
+        }
+    }
+}
+
+/// An OTLP endpoint does not answer as it should.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot export {signal} to {endpoint} by {protocol}: {problem}; start an OpenTelemetry Collector there, or name \
+     another endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) or protocol (OTEL_EXPORTER_OTLP_PROTOCOL: grpc, http/protobuf)"
+)]
+pub struct Unreachable {
+    /// What was to be exported.
+    pub signal: &'static str,
+    /// Where to.
+    pub endpoint: String,
+    /// How.
+    pub protocol: &'static str,
+    /// What happened.
+    pub problem: String,
+}
+
+/// How long [`check`] waits for an answer.
+const CHECK: Duration = Duration::from_secs(3);
+
+/// Sends an empty request to the endpoints of traces and metrics.
+///
+/// # Errors
+/// The first that does not take it, with what to do.
+pub async fn check(config: &OtlpConfig) -> Result<(), Unreachable> {
+    if let Some(traces) = &config.traces {
+        check_signal(traces, "traces", &ExportTraceServiceRequest::default()).await?;
+    }
+    if let Some(metrics) = &config.metrics {
+        check_signal(metrics, "metrics", &ExportMetricsServiceRequest::default()).await?;
+    }
+    Ok(())
+}
+
+async fn check_signal<R: Request>(
+    config: &SignalConfig,
+    signal: &'static str,
+    request: &R,
+) -> Result<(), Unreachable> {
+    let unreachable = |problem: String| Unreachable {
+        signal,
+        endpoint: config.endpoint.to_string(),
+        protocol: config.protocol.as_str(),
+        problem,
+    };
+    let timeout = config.timeout.min(CHECK);
+    let client = Client::new(SignalConfig {
+        timeout,
+        ..config.clone()
+    })
+    .map_err(|error| unreachable(error.to_string()))?;
+    match client.send(request).await {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(unreachable(failure.to_string())),
+    }
+}

@@ -1,0 +1,428 @@
+//! From the workers to the ways out.
+
+use crate::counters::{Counters, Drop, Signal};
+use crate::export::{
+    self, ClientError, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig, Temporality,
+    WhenFull,
+};
+use crate::id::Ids;
+use crate::metrics::{Aggregates, MetricsConfig, Series};
+use crate::resource::Resources;
+use crate::route::{PatternError, RouteConfig, Routes};
+use crate::sample::Sampler;
+use crate::span::{Batch, Scratch, SpanConfig};
+use crate::telemetry::{Losses, Telemetry};
+use hashbrown::DefaultHashBuilder;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+/// How telemetry is made and sent.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What spans say.
+    pub spans: SpanConfig,
+    /// How routes are told from paths.
+    pub routes: RouteConfig,
+    /// How metrics are aggregated.
+    pub metrics: MetricsConfig,
+    /// Share of traces recorded as spans, 0 to 1; metrics see all transactions regardless.
+    pub sampling_ratio: f64,
+    /// Seed of trace and span ids, for tests; else the operating system gives one.
+    pub seed: Option<u64>,
+    /// When a request to a collector is tried again.
+    pub retry: Retry,
+    /// Time between two exports of metrics (`OTEL_METRIC_EXPORT_INTERVAL`, whose default this is).
+    pub metric_interval: Duration,
+    /// Spans that wait for export.
+    pub span_queue: usize,
+    /// Data points that wait for export.
+    pub point_queue: usize,
+    /// Requests of spans on their way to the collector at a time.
+    pub concurrent_exports: usize,
+    /// Whether a full queue of spans drops the oldest (a live system) or holds the source up (a file).
+    pub when_full: WhenFull,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            spans: SpanConfig::default(),
+            routes: RouteConfig::default(),
+            metrics: MetricsConfig::default(),
+            sampling_ratio: 1.0,
+            seed: None,
+            retry: Retry::default(),
+            metric_interval: Duration::from_secs(60),
+            span_queue: 16_384,
+            point_queue: 65_536,
+            concurrent_exports: 4,
+            when_full: WhenFull::DropOldest,
+        }
+    }
+}
+
+/// Where telemetry goes: any of them together.
+#[derive(Default)]
+pub struct Outputs {
+    /// To collectors.
+    pub otlp: Option<OtlpConfig>,
+    /// Spans as lines of JSON.
+    pub jsonl: Option<Box<dyn Write + Send>>,
+    /// A RED table.
+    pub table: Option<TableConfig>,
+}
+
+/// A pipeline cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A route pattern is none.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// An OTLP client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// What a worker hands on about once a second.
+pub(crate) struct Message {
+    pub(crate) now: u64,
+    pub(crate) series: Vec<Series>,
+    pub(crate) losses: Losses,
+}
+
+/// What the workers and the tasks share. Workers touch it per batch, never per transaction.
+struct Shared {
+    resources: Arc<Resources>,
+    counters: Arc<Counters>,
+    /// One place per worker.
+    mailboxes: Mutex<Vec<Arc<Mutex<Vec<Message>>>>>,
+    news: Notify,
+    jsonl: Option<Mutex<JsonLines>>,
+    table: Option<Mutex<Table>>,
+    /// Sample spans that the table wants of a batch.
+    samples: usize,
+    spans: Option<Queue<Batch>>,
+    points: Option<Queue<ExportMetricsServiceRequest>>,
+    /// Batches that were exported, to be filled again.
+    pool: Mutex<Vec<Batch>>,
+}
+
+/// Batches that are kept for being filled again.
+const POOL: usize = 16;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn recycle(&self, mut batch: Batch) {
+        batch.clear();
+        let mut pool = lock(&self.pool);
+        if pool.len() < POOL {
+            pool.push(batch);
+        }
+    }
+}
+
+/// A worker's end of the pipeline.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Link {
+    pub(crate) fn resources(&self) -> &Resources {
+        &self.shared.resources
+    }
+
+    pub(crate) fn wants_spans(&self) -> bool {
+        self.shared.spans.is_some() || self.shared.jsonl.is_some() || self.shared.samples > 0
+    }
+
+    pub(crate) fn wants_metrics(&self) -> bool {
+        self.shared.points.is_some() || self.shared.table.is_some()
+    }
+
+    /// Takes the spans out of `batch`.
+    pub(crate) fn spans(&self, batch: &mut Batch) {
+        let shared = &self.shared;
+        if let Some(jsonl) = &shared.jsonl {
+            lock(jsonl).write(batch);
+        }
+        if let Some(table) = shared.table.as_ref().filter(|_| shared.samples > 0) {
+            let lines = export::sample_lines(batch, shared.samples);
+            lock(table).add_samples(lines);
+        }
+        match &shared.spans {
+            Some(queue) => {
+                let empty = lock(&shared.pool).pop().unwrap_or_default();
+                let full = std::mem::replace(batch, empty);
+                let n = full.len();
+                let dropped = queue.push(full, n, |old| shared.recycle(old));
+                shared
+                    .counters
+                    .count_dropped(Signal::Spans, Drop::QueueFull, dropped);
+            }
+            None => batch.clear(),
+        }
+    }
+
+    /// Whether the last message was not taken yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        !lock(&self.mailbox).is_empty()
+    }
+
+    pub(crate) fn send(&self, message: Message) {
+        lock(&self.mailbox).push(message);
+        self.shared.news.notify_one();
+    }
+}
+
+/// The running pipeline. Dropped without [`Pipeline::shutdown`] it loses what it has.
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    config: Config,
+    hasher: DefaultHashBuilder,
+    /// Ends the hub.
+    stop: oneshot::Sender<()>,
+    hub: JoinHandle<()>,
+    exporters: Vec<JoinHandle<()>>,
+    workers: u64,
+}
+
+impl Pipeline {
+    /// Starts the tasks on `runtime`.
+    ///
+    /// # Errors
+    /// A route pattern that is none, or certificates that cannot be read. An endpoint that does not answer is no
+    /// error here: see [`check`](crate::check).
+    pub fn start(
+        config: Config,
+        outputs: Outputs,
+        resources: Arc<Resources>,
+        runtime: &Handle,
+    ) -> Result<Pipeline, StartError> {
+        Routes::new(&config.routes)?;
+        let _within = runtime.enter();
+        let counters = Arc::new(Counters::default());
+        let otlp = outputs.otlp.unwrap_or_default();
+        let exporter = |signal_config: Option<_>, signal| {
+            let new = |of| Exporter::new(of, signal, config.retry.clone(), counters.clone());
+            signal_config
+                .map(new)
+                .transpose()
+                .map(|exporter| exporter.map(Arc::new))
+        };
+        let spans = exporter(otlp.traces, Signal::Spans)?;
+        let points = exporter(otlp.metrics, Signal::Points)?;
+        let table = outputs.table.map(Table::new);
+        let shared = Arc::new(Shared {
+            resources,
+            counters: counters.clone(),
+            mailboxes: Mutex::default(),
+            news: Notify::new(),
+            jsonl: outputs.jsonl.map(|out| Mutex::new(JsonLines::new(out))),
+            samples: table.as_ref().map_or(0, Table::samples),
+            table: table.map(Mutex::new),
+            spans: spans
+                .is_some()
+                .then(|| Queue::new(config.span_queue, config.when_full)),
+            points: points
+                .is_some()
+                .then(|| Queue::new(config.point_queue, WhenFull::DropOldest)),
+            pool: Mutex::default(),
+        });
+        let mut exporters = Vec::new();
+        if let Some(exporter) = spans {
+            for _ in 0..config.concurrent_exports.max(1) {
+                exporters.push(runtime.spawn(export_spans(shared.clone(), exporter.clone())));
+            }
+        }
+        if let Some(exporter) = points {
+            exporters.push(runtime.spawn(export_points(shared.clone(), exporter)));
+        }
+        let hasher = DefaultHashBuilder::default();
+        let hub = Hub {
+            shared: shared.clone(),
+            totals: Aggregates::new(config.metrics.clone(), hasher.clone()),
+            temporality: otlp.temporality,
+            interval: config.metric_interval,
+            now: 0,
+            gone: HashSet::new(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        Ok(Pipeline {
+            shared,
+            hub: runtime.spawn(hub.run(stopped)),
+            stop,
+            exporters,
+            config,
+            hasher,
+            workers: 0,
+        })
+    }
+
+    /// A worker's observer. Any number may be made; each belongs to one thread.
+    pub fn worker(&mut self) -> Telemetry {
+        let mailbox = Arc::new(Mutex::default());
+        lock(&self.shared.mailboxes).push(Arc::clone(&mailbox));
+        let link = Link {
+            shared: self.shared.clone(),
+            mailbox,
+        };
+        let seed = self.config.seed.map(|seed| seed.wrapping_add(self.workers));
+        self.workers += 1;
+        let routes = Routes::new(&self.config.routes).expect("checked when the pipeline started");
+        Telemetry::new(
+            link,
+            self.config.spans.clone(),
+            Sampler::new(self.config.sampling_ratio),
+            seed.map_or_else(Ids::from_os, Ids::seeded),
+            Scratch::new(routes),
+            Aggregates::new(self.config.metrics.clone(), self.hasher.clone()),
+        )
+    }
+
+    /// Which process is which service instance.
+    pub fn resources(&self) -> &Arc<Resources> {
+        &self.shared.resources
+    }
+
+    /// What the pipeline counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// Exports what the workers, which must have finished, handed on, for `limit` at most; the rest is counted as
+    /// dropped. Shows the last table.
+    pub async fn shutdown(self, limit: Duration) -> Arc<Counters> {
+        let deadline = tokio::time::Instant::now() + limit;
+        let _ = self.stop.send(());
+        // The hub has nothing to wait for.
+        let _ = self.hub.await;
+        let shared = &self.shared;
+        if let Some(queue) = &shared.spans {
+            queue.close();
+        }
+        if let Some(queue) = &shared.points {
+            queue.close();
+        }
+        for mut exporter in self.exporters {
+            if tokio::time::timeout_at(deadline, &mut exporter).await.is_err() {
+                exporter.abort();
+                let _ = exporter.await;
+            }
+        }
+        for (signal, left) in [
+            (Signal::Spans, shared.spans.as_ref().map_or(0, Queue::clear)),
+            (Signal::Points, shared.points.as_ref().map_or(0, Queue::clear)),
+        ] {
+            shared.counters.count_dropped(signal, Drop::Shutdown, left);
+        }
+        if let Some(table) = &shared.table {
+            lock(table).finish();
+        }
+        shared.counters.clone()
+    }
+}
+
+async fn export_spans(shared: Arc<Shared>, exporter: Arc<Exporter>) {
+    let Some(queue) = &shared.spans else { return };
+    while let Some((n, batch)) = queue.pop().await {
+        let request = export::traces(&batch);
+        shared.recycle(batch);
+        exporter.export(&request, n).await;
+    }
+}
+
+async fn export_points(shared: Arc<Shared>, exporter: Arc<Exporter>) {
+    let Some(queue) = &shared.points else { return };
+    while let Some((n, request)) = queue.pop().await {
+        exporter.export(&request, n).await;
+    }
+}
+
+/// Adds up what the workers hand on.
+struct Hub {
+    shared: Arc<Shared>,
+    totals: Aggregates,
+    temporality: Temporality,
+    interval: Duration,
+    /// The workers' time.
+    now: u64,
+    /// Resources without a process, to be exported once more.
+    gone: HashSet<u64>,
+}
+
+/// How often the hub looks around without being told to.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Hub {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut exported = Instant::now();
+        loop {
+            tokio::select! {
+                // Sent or dropped: both mean the end.
+                _ = &mut stopped => break,
+                _ = self.shared.news.notified() => {}
+                _ = look.tick() => {}
+            }
+            self.collect();
+            self.gone.extend(self.shared.resources.sweep(Instant::now()));
+            if exported.elapsed() >= self.interval {
+                exported = Instant::now();
+                self.export();
+            }
+        }
+        self.collect();
+        self.export();
+    }
+
+    fn collect(&mut self) {
+        let shared = self.shared.clone();
+        let mailboxes: Vec<_> = lock(&shared.mailboxes).clone();
+        for mailbox in mailboxes {
+            let messages = std::mem::take(&mut *lock(&mailbox));
+            for message in messages {
+                self.now = self.now.max(message.now);
+                shared.counters.count_losses(&message.losses);
+                let mut table = shared.table.as_ref().map(lock);
+                for series in &message.series {
+                    self.totals.merge(series);
+                    if let Some(table) = &mut table {
+                        table.add(series);
+                    }
+                }
+            }
+        }
+        if let Some(table) = &shared.table {
+            lock(table).tick(self.now);
+        }
+    }
+
+    fn export(&mut self) {
+        if let Some(queue) = &self.shared.points {
+            for (request, n) in export::metrics(&self.totals, self.temporality, self.now) {
+                let dropped = queue.push(request, n, drop);
+                self.shared
+                    .counters
+                    .count_dropped(Signal::Points, Drop::QueueFull, dropped);
+            }
+        }
+        self.totals
+            .settle(self.temporality == Temporality::Delta, self.now);
+        if !self.gone.is_empty() {
+            let gone = std::mem::take(&mut self.gone);
+            self.totals
+                .retain(|series| !gone.contains(&series.identity.resource.id()));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The agent's own metrics and logs.
+
+mod common;
+mod receiver;
+
+use common::{BEGIN, connection};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+use receiver::Receiver;
+use redwire_protocol::loss::Loss;
+use redwire_protocol::output::Observer;
+use redwire_telemetry::{Config, OtlpConfig, Outputs, Own, Pipeline, Resources, ServiceInstance};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+async fn goes_out(receiver: &Receiver, endpoint: &str, protocol: &str) {
+    receiver.clear();
+    let get = |name: &str| (name == "OTEL_EXPORTER_OTLP_PROTOCOL").then(|| protocol.to_owned());
+    let otlp = OtlpConfig::read(Some(endpoint), &get).unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let own = Own::start(
+        &otlp,
+        &ServiceInstance::new("redwire").with("host.name", "h"),
+        &runtime,
+    )
+    .unwrap();
+    let resources = Arc::new(Resources::new(
+        ServiceInstance::default(),
+        ServiceInstance::default(),
+    ));
+    let mut pipeline = Pipeline::start(Config::default(), Outputs::default(), resources, &runtime).unwrap();
+    own.observe(pipeline.counters());
+    let subscriber = tracing_subscriber::registry().with(own.layer());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!(target: "redwire::test", answer = 42, "hello");
+        tracing::info!(target: "hyper::noise", "nobody asked");
+    });
+    let mut telemetry = pipeline.worker();
+    telemetry.lost(&connection(None), Some("http"), Loss::GapBytes, 77);
+    telemetry.finish(BEGIN);
+    pipeline.shutdown(Duration::from_secs(5)).await;
+    own.shutdown(Duration::from_secs(5)).await;
+
+    let mut losses = Vec::new();
+    for request in receiver.metrics() {
+        for of in request.resource_metrics {
+            let attributes = of.resource.unwrap().attributes;
+            assert!(attributes.iter().any(|attribute| attribute.key == "host.name"));
+            let metrics = of.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+            for metric in metrics.filter(|metric| metric.name == "redwire.loss") {
+                let Some(Data::Sum(sum)) = metric.data else {
+                    panic!("{metric:?}")
+                };
+                assert!(sum.is_monotonic);
+                losses.extend(sum.data_points);
+            }
+        }
+    }
+    assert_eq!(losses.len(), 1, "{protocol}");
+    assert_eq!(losses[0].value, Some(Value::AsInt(77)));
+    let mut keys: Vec<_> = losses[0]
+        .attributes
+        .iter()
+        .map(|attribute| attribute.key.as_str())
+        .collect();
+    keys.sort();
+    assert_eq!(keys, ["redwire.loss.reason", "redwire.protocol"]);
+    let logs = receiver.logs();
+    let scopes = logs
+        .iter()
+        .flat_map(|request| &request.resource_logs)
+        .flat_map(|of| &of.scope_logs);
+    let bodies: Vec<String> = scopes
+        .flat_map(|scope| &scope.log_records)
+        .map(|record| format!("{:?}", record.body))
+        .collect();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert!(bodies[0].contains("hello"), "{bodies:?}");
+}
+
+#[tokio::test]
+async fn over_grpc() {
+    let receiver = Receiver::start().await;
+    goes_out(&receiver, &receiver.grpc, "grpc").await;
+}
+
+#[tokio::test]
+async fn over_http() {
+    let receiver = Receiver::start().await;
+    goes_out(&receiver, &receiver.http, "http/protobuf").await;
+}
+
+#[tokio::test]
+async fn off_without_an_endpoint() {
+    let runtime = tokio::runtime::Handle::current();
+    let own = Own::start(&OtlpConfig::default(), &ServiceInstance::new("redwire"), &runtime).unwrap();
+    assert!(own.meter().is_none());
+    assert!(own.layer::<tracing_subscriber::Registry>().is_none());
+    own.shutdown(Duration::from_secs(1)).await;
+}

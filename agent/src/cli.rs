@@ -1,0 +1,186 @@
+//! The command line.
+
+use crate::config::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Observes the HTTP, gRPC, database and messaging traffic of processes that opted in, and exports it as
+/// OpenTelemetry spans and metrics. Nothing in the observed applications is changed or restarted.
+#[derive(Debug, Parser)]
+#[command(name = "redwire", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Observe processes until stopped: needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE
+    ///
+    /// Processes with REDWIRE_ENABLE=true in their environment are selected without any flag. Without an OTLP
+    /// endpoint, a table of rates, errors and durations and sample spans go to the terminal.
+    Run(Box<Run>),
+    /// Report the transactions of a capture file (pcap or pcapng): needs no privileges
+    Replay(Replay),
+    /// List the processes that are selected, by which rule, and what they are called
+    Ps(Ps),
+    /// Tell what this kernel and these privileges allow; exit status 1 where `run` would fail
+    Check(Check),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff
+    #[command(hide = true)]
+    Man,
+}
+
+/// Which processes are captured.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub struct SelectionArgs {
+    /// Select a process by its id (repeatable)
+    #[arg(long = "pid", value_name = "PID", env = "REDWIRE_PID", value_delimiter = ',')]
+    pub pids: Vec<u32>,
+    /// Select processes by a glob over the path of their executable, or over its name where the glob has no slash
+    /// (repeatable)
+    #[arg(long = "exe", value_name = "GLOB", env = "REDWIRE_EXE", value_delimiter = ',')]
+    pub executables: Vec<String>,
+    /// Select connections of any process by their local or remote TCP port (repeatable)
+    #[arg(
+        long = "port",
+        value_name = "PORT",
+        env = "REDWIRE_PORT",
+        value_delimiter = ','
+    )]
+    pub ports: Vec<u16>,
+    /// Do not select processes for REDWIRE_ENABLE=true in their environment
+    #[arg(long, env = "REDWIRE_NO_ENVIRONMENT")]
+    pub no_environment: bool,
+    /// Do not select the children of selected processes
+    #[arg(long, env = "REDWIRE_NO_CHILDREN")]
+    pub no_children: bool,
+    /// Read the configuration from this YAML file; flags and environment win over it
+    #[arg(long, value_name = "FILE", env = "REDWIRE_CONFIG", help_heading = "Options")]
+    pub config: Option<PathBuf>,
+}
+
+/// Where telemetry goes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Export")]
+pub struct ExportArgs {
+    /// Export to this OTLP endpoint; the other OTEL_EXPORTER_OTLP_* variables are honoured, too
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Protocol of the export
+    #[arg(long, value_name = "PROTOCOL", env = "OTEL_EXPORTER_OTLP_PROTOCOL", value_parser = ["grpc", "http/protobuf"])]
+    pub otlp_protocol: Option<String>,
+    /// Fail where the endpoint cannot be reached at the start, instead of trying on
+    #[arg(long, env = "REDWIRE_REQUIRE_ENDPOINT")]
+    pub require_endpoint: bool,
+    /// Kind of histogram for durations and sizes
+    #[arg(long, value_enum, env = "REDWIRE_HISTOGRAM")]
+    pub histogram: Option<Histogram>,
+    /// Share of traces whose spans are exported, from 0 to 1; metrics count all
+    #[arg(long, value_name = "RATIO", env = "REDWIRE_SPAN_RATIO")]
+    pub span_ratio: Option<f64>,
+    /// A route pattern such as /users/{id}; wins over derived ones (repeatable)
+    #[arg(
+        long = "route",
+        value_name = "PATTERN",
+        env = "REDWIRE_ROUTE",
+        value_delimiter = ','
+    )]
+    pub routes: Vec<String>,
+    /// Report url.query, which may hold secrets
+    #[arg(long, env = "REDWIRE_URL_QUERY")]
+    pub url_query: bool,
+}
+
+/// Kinds of histogram (OpenTelemetry metrics data model).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Histogram {
+    /// Base-2 exponential buckets.
+    Exponential,
+    /// The explicit buckets that the semantic conventions advise.
+    Explicit,
+}
+
+/// `redwire run`
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// Selection.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Export.
+    #[command(flatten)]
+    pub export: ExportArgs,
+    /// Capture.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// How much the agent says on standard error: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "REDWIRE_LOG", default_value = "info")]
+    pub log: tracing::Level,
+}
+
+/// How the kernel is asked.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Capture")]
+pub struct CaptureArgs {
+    /// Size of the ring buffer between kernel and agent: a power of two, at least 64KiB [default: 16MiB]
+    #[arg(long, value_name = "SIZE", env = "REDWIRE_RING_BUFFER")]
+    pub ring_buffer: Option<ByteSize>,
+    /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE", env = "REDWIRE_BTF")]
+    pub btf: Option<PathBuf>,
+    /// Let the kernel programs log (at --log debug)
+    #[arg(long, env = "REDWIRE_KERNEL_LOG")]
+    pub kernel_log: bool,
+}
+
+/// `redwire replay`
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// The capture file, or - for standard input
+    pub file: PathBuf,
+    /// What is printed
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+    /// Export.
+    #[command(flatten)]
+    pub export: ExportArgs,
+}
+
+/// What `replay` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// One span per line, as a JSON object.
+    Jsonl,
+    /// A table of rates, errors and durations.
+    Table,
+}
+
+/// `redwire ps`
+#[derive(Debug, Clone, Args)]
+pub struct Ps {
+    /// Selection.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// List all processes, the ones that are not selected too
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `redwire check`
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Capture.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+}

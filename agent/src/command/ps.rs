@@ -1,0 +1,73 @@
+//! `redwire ps`: the processes that are selected, by which rule, and what they are called.
+
+use crate::cli::Ps;
+use crate::discover::{self, Process};
+use anyhow::Result;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+/// Lists them.
+///
+/// # Errors
+/// Where the configuration is wrong.
+pub fn run(args: &Ps) -> Result<()> {
+    let file = super::file(&args.selection)?;
+    let selection = super::selection(&args.selection, &file)?;
+    let selected = discover::scan(&selection);
+    let verdicts: HashMap<u32, u32> = selected.iter().map(|(process, by)| (process.pid, *by)).collect();
+    let mut shown: Vec<Process> = if args.all {
+        Process::all()
+    } else {
+        selected.into_iter().map(|(process, _)| process).collect()
+    };
+    shown.sort_by_key(|process| process.pid);
+
+    let mut rows = vec![["PID", "SELECTED BY", "SERVICE", "EXECUTABLE"].map(str::to_owned)];
+    for process in &shown {
+        let by = verdicts.get(&process.pid).copied().unwrap_or(0);
+        rows.push([
+            process.pid.to_string(),
+            if by == 0 {
+                "-".to_owned()
+            } else {
+                discover::rules(by)
+            },
+            discover::service_name(process),
+            process.executable.clone().unwrap_or_default(),
+        ]);
+    }
+    print!("{}", table(&rows));
+    if !selection.ports.is_empty() {
+        println!(
+            "Connections on port {:?} are selected, too, whichever process has them.",
+            selection.ports
+        );
+    }
+    if shown.is_empty() {
+        eprintln!("No process is selected. {HOW_TO_SELECT}");
+    }
+    Ok(())
+}
+
+/// What to do when nothing is selected.
+pub const HOW_TO_SELECT: &str = "Select by --pid PID, --exe GLOB or --port PORT, or start a process with \
+                                 REDWIRE_ENABLE=true in its environment.";
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,109 @@
+//! `redwire replay`: a capture file through the pipeline.
+
+use crate::cli::{Output, Replay};
+use crate::config::File;
+use anyhow::{Context as _, Result};
+use redwire_pcap::{ReplayError, Skip, Summary};
+use redwire_protocol::stream::Connections;
+use redwire_telemetry::{
+    Counters, Outputs, Pipeline, Resources, ServiceInstance, TableConfig, Telemetry, WhenFull,
+};
+use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a collector may take for what is left at the end.
+const LAST_EXPORT: Duration = Duration::from_secs(30);
+
+/// Reads the file and reports. The exit status.
+///
+/// # Errors
+/// Where the flags are wrong.
+pub fn run(args: &Replay) -> Result<u8> {
+    let file = File::default();
+    let mut config = super::telemetry(&args.export, &file)?;
+    config.when_full = WhenFull::Wait;
+    let otlp = super::otlp(&args.export, &file)?;
+    let mut outputs = Outputs { otlp: otlp.is_on().then_some(otlp), ..Outputs::default() };
+    match args.output {
+        Output::Jsonl => outputs.jsonl = Some(Box::new(BufWriter::new(std::io::stdout()))),
+        Output::Table => {
+            outputs.table = Some(TableConfig { terminal: false, every: None, samples: 0, ..TableConfig::default() });
+        }
+    }
+    let (reader, length) = match redwire_pcap::open(&args.file) {
+        Ok(opened) => opened,
+        Err(error) => {
+            eprintln!("redwire: {}: {error}", args.file.display());
+            return Ok(1);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let common = ServiceInstance::parse(&std::env::var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
+    let common = match std::env::var("OTEL_SERVICE_NAME") {
+        Ok(name) if !name.is_empty() => common.with("service.name", name),
+        _ => common,
+    };
+    let resources = Resources::new(common, ServiceInstance::new("unknown_service:redwire-replay"));
+    let mut pipeline = Pipeline::start(config, outputs, Arc::new(resources), runtime.handle())
+        .context("starting the pipeline")?;
+    let mut telemetry = pipeline.worker();
+    let mut connections = Connections::new(redwire_pcap::limits());
+    let outcome = read(reader, length, &mut connections, &mut telemetry);
+    connections.finish(&mut telemetry);
+    let (summary, status) = match &outcome {
+        Ok(summary) => (Some(summary), 0),
+        Err(error) => {
+            eprintln!("redwire: {}: {error}", args.file.display());
+            (error.summary(), error.exit_status())
+        }
+    };
+    telemetry.finish(summary.and_then(|summary| summary.times).map_or(0, |(_, last)| last));
+    let counters = runtime.block_on(pipeline.shutdown(LAST_EXPORT));
+    if let Some(summary) = summary {
+        eprint!("{}", report(summary, &counters));
+    }
+    Ok(status)
+}
+
+fn read(
+    reader: Box<dyn std::io::Read>,
+    length: Option<u64>,
+    connections: &mut Connections,
+    telemetry: &mut Telemetry,
+) -> Result<Summary, ReplayError> {
+    let mut terminal = std::io::stderr().is_terminal().then(std::io::stderr);
+    let mut progress = |summary: &Summary| {
+        if let Some(terminal) = &mut terminal {
+            let share = length.map(|length| format!(" ({}%)", summary.bytes * 100 / length.max(1)));
+            let read = summary.bytes >> 20;
+            let _ = write!(terminal, "\r{read} MiB read{}\x1b[K", share.unwrap_or_default());
+        }
+    };
+    let outcome = redwire_pcap::replay(reader, connections, telemetry, &mut progress);
+    if let Some(terminal) = &mut terminal {
+        let _ = write!(terminal, "\r\x1b[K");
+    }
+    outcome
+}
+
+/// What was read and what of it was no transaction, for standard error.
+fn report(summary: &Summary, counters: &Counters) -> String {
+    let mut lines = vec![format!(
+        "{} packets, {} connections ({} joined in the middle)",
+        summary.packets, summary.connections, summary.joined_connections
+    )];
+    let skipped = Skip::ALL.iter().filter(|&&reason| summary.skipped(reason) > 0);
+    lines.extend(skipped.map(|&reason| format!("skipped: {} {}", summary.skipped(reason), reason.as_str())));
+    for (count, what) in [
+        (summary.cut_segments, "segments that were not captured whole"),
+        (summary.stray_segments, "segments that fit no connection"),
+        (summary.evicted_connections, "connections given up because there were too many at a time"),
+    ] {
+        if count > 0 {
+            lines.push(format!("{count} {what}"));
+        }
+    }
+    lines.extend(super::losses(counters));
+    lines.iter().map(|line| format!("redwire: {line}\n")).collect()
+}

@@ -1,0 +1,117 @@
+//! `redwire run`: the agent.
+
+use crate::cli::Run;
+use crate::command::ps::HOW_TO_SELECT;
+use crate::discover::{self, Registry};
+use crate::source::ebpf::Source;
+use crate::worker::{Shared, Worker};
+use anyhow::{Context as _, Result, bail};
+use redwire_common::counter;
+use redwire_protocol::connection::ProcessId;
+use redwire_telemetry::{Counters, Outputs, Pipeline, Resources, ServiceInstance, TableConfig};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a collector may take for what is left at the end.
+const LAST_EXPORT: Duration = Duration::from_secs(10);
+
+/// Runs the agent until it is stopped.
+///
+/// # Errors
+/// What is wrong with configuration, privileges, kernel or collector, and what to do about it.
+pub fn run(args: &Run) -> Result<()> {
+    tracing_subscriber::fmt().with_max_level(args.log).with_writer(std::io::stderr).with_target(false).init();
+    let file = super::file(&args.selection)?;
+    let selection = super::selection(&args.selection, &file)?;
+    let options = super::capture(&args.capture, &file, &selection)?;
+    let config = super::telemetry(&args.export, &file)?;
+    let otlp = super::otlp(&args.export, &file)?;
+    let missing = super::check::missing_capabilities();
+    if !missing.is_empty() {
+        bail!(super::check::capability_advice(&missing));
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut outputs = Outputs::default();
+    if otlp.is_on() {
+        if let Err(unreachable) = runtime.block_on(redwire_telemetry::check(&otlp)) {
+            if args.export.require_endpoint {
+                bail!(unreachable);
+            }
+            tracing::warn!("{unreachable}; the agent goes on trying");
+        }
+        outputs.otlp = Some(otlp);
+    } else {
+        outputs.table = Some(TableConfig::default());
+    }
+
+    let mut source = Source::load(&options)?;
+    tracing::info!("backend tracepoint: the only one of this version; raw tracepoints on sys_enter and sys_exit");
+    source.attach()?;
+    if args.capture.kernel_log {
+        source.log(runtime.handle())?;
+    }
+    let common = ServiceInstance::parse(&std::env::var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
+    let resources = Arc::new(Resources::new(common, ServiceInstance::default()));
+    let mut registry = Registry::new(resources.clone(), selection.clone());
+    // After attaching: a process that starts meanwhile is seen by the kernel programs, or here, or by both.
+    let selected = discover::scan(&selection);
+    for (process, by) in &selected {
+        registry.add(process);
+        source.select(ProcessId(process.pid), *by)?;
+    }
+    if let Some(pid) = selection.pids.iter().find(|&pid| !selected.iter().any(|(found, _)| found.pid == *pid)) {
+        bail!("--pid {pid}: no such process");
+    }
+    if !selection.is_explicit() && selected.is_empty() {
+        tracing::warn!("nothing is selected, so nothing is captured. {HOW_TO_SELECT}");
+    } else {
+        tracing::info!("{} processes are selected so far", selected.len());
+    }
+
+    let mut pipeline = Pipeline::start(config, outputs, resources, runtime.handle())?;
+    let shared = Arc::new(Shared::default());
+    let worker = Worker::new(source, pipeline.worker(), registry, shared.clone());
+    let worker = std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run())?;
+    runtime.block_on(stopped(args.duration))?;
+    shared.stop();
+    let Ok(()) = worker.join() else { bail!("the worker thread panicked") };
+    let counters = runtime.block_on(pipeline.shutdown(LAST_EXPORT));
+    for line in report(&shared, &counters) {
+        tracing::info!("{line}");
+    }
+    Ok(())
+}
+
+/// Waits for SIGTERM, SIGINT or the end of the time.
+async fn stopped(duration: Option<f64>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
+    let duration = duration.map_or(Ok(Duration::MAX), Duration::try_from_secs_f64).context("--duration")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = tokio::time::sleep(duration) => {}
+    }
+    Ok(())
+}
+
+/// What was seen and what of it was no transaction.
+fn report(shared: &Shared, counters: &Counters) -> Vec<String> {
+    let kernel = shared.kernel();
+    let mut lines = vec![format!("{} bytes of payload captured", kernel.get(counter::CAPTURED_BYTES))];
+    for (index, what) in [
+        (counter::LOST_EVENTS, "events lost: the ring buffer was full"),
+        (counter::LOST_BYTES, "bytes of payload lost: the ring buffer was full"),
+        (counter::UNCAPTURED_BYTES, "bytes of payload not captured: beyond the limit per call, or unreadable"),
+        (counter::UNPLACED_CALLS, "calls whose position in the stream could not be told"),
+        (counter::PROCESSES_FULL, "processes not selected: their table was full"),
+    ] {
+        if kernel.get(index) > 0 {
+            lines.push(format!("{} {what}", kernel.get(index)));
+        }
+    }
+    lines.extend(super::losses(counters));
+    lines
+}

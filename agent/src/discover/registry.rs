@@ -1,0 +1,53 @@
+//! Tells telemetry which process is which service instance.
+
+use super::{Host, Process, instance, judge};
+use crate::config::Selection;
+use crate::source::ebpf::Processes;
+use redwire_common::verdict;
+use redwire_protocol::connection::ProcessId;
+use redwire_telemetry::Resources;
+use std::sync::Arc;
+
+/// The selected processes, as telemetry knows them.
+pub struct Registry {
+    resources: Arc<Resources>,
+    selection: Selection,
+    host: Host,
+}
+
+impl Registry {
+    /// None yet.
+    pub fn new(resources: Arc<Resources>, selection: Selection) -> Registry {
+        Registry { resources, selection, host: Host::this() }
+    }
+
+    /// A selected process is there.
+    pub fn add(&mut self, process: &Process) {
+        let instance = instance(process, &self.host);
+        tracing::debug!(pid = process.pid, name = process.name, "selected");
+        self.resources.set(ProcessId(process.pid), instance);
+    }
+}
+
+impl Processes for Registry {
+    fn executed(&mut self, process: ProcessId, name: &str, environment: &[u8]) {
+        // One that is gone already is known by what the kernel saw.
+        let found = Process::read(process.0).unwrap_or(Process { pid: process.0, ..Process::default() });
+        self.add(&found.with_environment(name, environment));
+    }
+
+    fn forked(&mut self, parent: ProcessId, child: ProcessId) {
+        match Process::read(child.0) {
+            Some(found) => self.add(&found),
+            None => self.resources.set(child, self.resources.get(Some(parent)).instance().clone()),
+        }
+    }
+
+    fn ended(&mut self, process: ProcessId) {
+        self.resources.ended(process);
+    }
+
+    fn judge(&mut self, process: ProcessId) -> bool {
+        Process::read(process.0).is_some_and(|found| judge(&self.selection, &found) & verdict::EXECUTABLE != 0)
+    }
+}

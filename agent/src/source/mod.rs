@@ -1,0 +1,3 @@
+//! Where connection events come from.
+
+pub mod ebpf;
