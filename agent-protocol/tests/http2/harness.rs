@@ -4,7 +4,7 @@ use redwire_protocol::connection::{
     ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, Side, Vantage,
 };
 use redwire_protocol::loss::Loss;
-use redwire_protocol::output::Observer;
+use redwire_protocol::output::{Need, Observer};
 use redwire_protocol::stream::{Chunk, Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::{Record, Transaction};
@@ -39,7 +39,7 @@ pub(crate) struct Report {
     pub(crate) details: Vec<String>,
     pub(crate) losses: BTreeMap<&'static str, u64>,
     pub(crate) sessions: i64,
-    pub(crate) not_needed: u64,
+    pub(crate) needs: u64,
 }
 
 impl Report {
@@ -103,8 +103,8 @@ impl Observer for Report {
         self.sessions += change;
     }
 
-    fn not_needed(&mut self, _: ConnectionId, _: Direction, _: Option<u32>) {
-        self.not_needed += 1;
+    fn need(&mut self, _: ConnectionId, _: Direction, _: Need) {
+        self.needs += 1;
     }
 }
 
