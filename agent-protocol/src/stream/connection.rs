@@ -539,7 +539,8 @@ impl Connection {
                             Flow::ToClient => direction.opposite(),
                         };
                         let turned = self.to_server == Direction::Ingress;
-                        if self.info.vantage == Vantage::Wire && turned != std::mem::replace(&mut self.turned, turned)
+                        if self.info.vantage == Vantage::Wire
+                            && turned != std::mem::replace(&mut self.turned, turned)
                         {
                             std::mem::swap(&mut self.info.local, &mut self.info.remote);
                         }

@@ -141,6 +141,30 @@ fn cancelled_by_the_client() {
     assert!(report.details[0].contains("reset: Some(\"CANCEL\")"));
 }
 
+/// A reset that comes when the call's time is over.
+#[test]
+fn deadline() {
+    for (end, status) in [
+        (10_000_009, Status::CANCELLED),
+        (10_000_010, Status::DEADLINE_EXCEEDED),
+    ] {
+        let mut feed = open();
+        let fields = [CONTENT[0], ("grpc-timeout", "10m")];
+        feed.write(
+            CLIENT,
+            10,
+            &request(1, END_STREAM, "POST", "/pkg.Service/Do", &fields),
+        );
+        feed.write(CLIENT, end, &reset(1, 8));
+        // The server is seen, too.
+        feed.write(SERVER, end + 1, &frame(PING, 0, 0, &[0; 8]));
+        assert_eq!(
+            feed.close(end + 2).seen,
+            [expected((10, end), status, [(0, 0), (0, 0)])]
+        );
+    }
+}
+
 /// The status of the trailers stands, whatever comes after them.
 #[test]
 fn reset_after_the_trailers() {

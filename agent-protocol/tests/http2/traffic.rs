@@ -68,6 +68,9 @@ impl Traffic {
             next_id: 1,
             time: 1,
         };
+        for encoder in &mut traffic.encoders {
+            encoder.dynamic_names = traffic.random.below(3) == 0;
+        }
         let mut preface = PREFACE.to_vec();
         preface.extend(settings(&[(1, 8192), (2, 0), (5, 1 << 20)]));
         traffic.write(CLIENT, preface);

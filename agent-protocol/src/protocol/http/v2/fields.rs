@@ -17,6 +17,7 @@ pub(super) enum Name {
     Forwarded,
     Host,
     GrpcStatus,
+    GrpcTimeout,
     Traceparent,
     Tracestate,
     UserAgent,
@@ -37,6 +38,7 @@ impl FieldName for Name {
             b"forwarded" => Name::Forwarded,
             b"host" => Name::Host,
             b"grpc-status" => Name::GrpcStatus,
+            b"grpc-timeout" => Name::GrpcTimeout,
             b"traceparent" => Name::Traceparent,
             b"tracestate" => Name::Tracestate,
             b"user-agent" => Name::UserAgent,
@@ -87,6 +89,8 @@ pub(super) struct Request {
     tracestate: Piece,
     pub(super) context: Option<SpanContext>,
     pub(super) content: Content,
+    /// How long the client gives a gRPC call, in nanoseconds.
+    pub(super) timeout: Option<u64>,
     /// Extended CONNECT (RFC 8441) for a WebSocket.
     pub(super) websocket: bool,
     /// A pseudo-header field of a request was among the fields.
@@ -215,6 +219,7 @@ impl Request {
             Name::ContentType if self.content == Content::None => self.content = Content::of(value),
             Name::Forwarded | Name::XForwardedFor => {}
             Name::Status => self.refused = true,
+            Name::GrpcTimeout => self.timeout = grpc::timeout(value),
             Name::ContentType | Name::GrpcStatus | Name::Other => {}
         }
     }

@@ -698,7 +698,7 @@ impl Connection {
     fn refuse(&mut self, flow: Flow, from: usize, output: &mut dyn Output) -> Result<usize, Stop> {
         output.lost(Loss::Refused, 1);
         if !self.flow(flow).proven {
-            self.streams.distrust(output);
+            self.streams.distrust(flow, output);
         }
         self.lose(flow, output);
         Ok(from)

@@ -97,17 +97,14 @@ impl Stream {
         &mut self.halves[flow as usize]
     }
 
-    /// Whether messages of the request are to be counted: if it is gRPC, or if that is not known.
-    fn count_request(&mut self) {
+    /// A counter of messages, if it is gRPC or if that is not known.
+    fn new_counter(&self) -> Option<Counter> {
         let counted = match self.request.content {
             Content::Grpc(kind) => kind != Kind::WebText,
             Content::None => self.request.incomplete,
             Content::Other => false,
         };
-        if counted {
-            self.half(Flow::ToServer).counter = Some(Counter::default());
-            self.half(Flow::ToClient).counter = Some(Counter::default());
-        }
+        counted.then(Counter::default)
     }
 
     /// The kind of gRPC that the call is, if it is known to be one.
@@ -116,6 +113,25 @@ impl Stream {
             (Content::Grpc(kind), _) | (_, Content::Grpc(kind)) => Some(kind),
             _ => self.grpc_status.map(|_| Kind::Native),
         }
+    }
+
+    /// Whether the content shows that it is gRPC, where the fields that would say so are unknown: a request of
+    /// nothing but whole messages, and no response of anything else.
+    fn is_framed(&self) -> bool {
+        let [request, response] = &self.halves;
+        let whole = |half: &Half| {
+            half.counter
+                .is_some_and(|counter| !half.ended || !counter.is_inside())
+        };
+        self.request.content == Content::None
+            && self.content == Content::None
+            && self.request.method() == Some("POST")
+            && request.ended
+            && self
+                .counted(Flow::ToServer)
+                .is_some_and(|messages| messages.count > 0)
+            && whole(request)
+            && whole(response)
     }
 
     fn counted(&self, flow: Flow) -> Option<Messages> {
@@ -163,9 +179,15 @@ impl Stream {
         }
     }
 
-    fn grpc_status(&self, kind: Kind, outcome: Outcome) -> Option<Status> {
+    fn grpc_status(&self, kind: Kind, end: u64, outcome: Outcome) -> Option<Status> {
         self.grpc_status.or(match (outcome, self.status) {
-            (Outcome::Reset(code), _) => Some(Status::of_reset(code)),
+            (Outcome::Reset(code), _) => {
+                let late = self
+                    .request
+                    .timeout
+                    .is_some_and(|timeout| end.saturating_sub(self.start) >= timeout);
+                Some(Status::of_reset(code, late))
+            }
             (Outcome::Closed, _) => Some(Status::UNAVAILABLE),
             (Outcome::Complete, _) if self.grpc_status_unknown => None,
             // Its trailers are in the body, where they may not have been looked at.
@@ -181,7 +203,7 @@ impl Stream {
             Outcome::Reset(code) => Some(error_name(code)),
             Outcome::Closed => Some(CONNECTION_CLOSED),
         };
-        let kind = self.grpc();
+        let kind = self.grpc().or(self.is_framed().then_some(Kind::Native));
         if kind.is_some() {
             self.report_messages(end, output);
         }
@@ -192,7 +214,7 @@ impl Stream {
         let record = match kind {
             Some(kind) => {
                 let reset = error.filter(|_| matches!(outcome, Outcome::Reset(_)));
-                Record::Rpc(self.grpc_record(self.grpc_status(kind, outcome), reset))
+                Record::Rpc(self.grpc_record(self.grpc_status(kind, end, outcome), reset))
             }
             None => Record::Http(http::Record {
                 method: self.request.method(),
@@ -258,6 +280,8 @@ pub(super) struct Streams {
     open: VecDeque<(u32, Box<Stream>)>,
     /// The highest id whose request was seen.
     last: u32,
+    /// What `last` was when requests began to be missed.
+    last_before: u32,
     /// No request after `last` was missed.
     sure: bool,
     /// Requests up to this id may have been missed.
@@ -337,7 +361,10 @@ impl Streams {
             }
             oldest.recycle();
         }
-        stream.count_request();
+        let counter = stream.new_counter();
+        for half in &mut stream.halves {
+            half.counter = counter;
+        }
         if doubtful {
             let response = stream.half(Flow::ToClient);
             (response.holed, response.doubtful, response.counter) = (true, true, None);
@@ -380,21 +407,20 @@ impl Streams {
         stream.half(Flow::ToClient).doubtful = false;
         let is_interim = !ends && matches!(response.status, Some(100..=199));
         if !is_interim && stream.status.is_none() && (response.has_status || !stream.answered) {
-            if response.has_status && !stream.answered && stream.half(Flow::ToClient).bytes == 0 {
+            let whole = response.has_status && stream.half(Flow::ToClient).bytes == 0;
+            if whole && !stream.answered {
                 // Nothing but interim responses can have been missed before it.
-                stream.half(Flow::ToClient).holed = false;
+                let counter = stream.new_counter();
+                let half = stream.half(Flow::ToClient);
+                (half.holed, half.counter) = (false, counter);
             }
             stream.answered = true;
             stream.status = response.status;
             stream.content = response.content;
+            let half = stream.half(Flow::ToClient);
             match response.content {
-                Content::Other | Content::Grpc(Kind::WebText) => stream.half(Flow::ToClient).counter = None,
-                Content::Grpc(_) if stream.half(Flow::ToClient).bytes == 0 && response.has_status => {
-                    stream
-                        .half(Flow::ToClient)
-                        .counter
-                        .get_or_insert_with(Counter::default);
-                }
+                Content::Other | Content::Grpc(Kind::WebText) => half.counter = None,
+                Content::Grpc(_) if whole => half.counter = half.counter.or(Some(Counter::default())),
                 _ => {}
             }
         }
@@ -530,6 +556,7 @@ impl Streams {
     pub(super) fn gap(&mut self, flow: Flow, output: &mut dyn Output) {
         if flow == Flow::ToServer {
             self.sure = false;
+            self.last_before = self.last;
         }
         for (_, stream) in &mut self.open {
             let half = stream.half(flow);
@@ -585,7 +612,10 @@ impl Streams {
     }
 
     /// Frames were read that were none: nothing that is open can be believed.
-    pub(super) fn distrust(&mut self, output: &mut dyn Output) {
+    pub(super) fn distrust(&mut self, flow: Flow, output: &mut dyn Output) {
+        if flow == Flow::ToServer {
+            (self.last, self.sure) = (self.last_before, false);
+        }
         for (_, stream) in std::mem::take(&mut self.open) {
             lose(stream, Loss::UnpairedRequest, output);
         }
