@@ -2,6 +2,7 @@
 
 use super::hpack::{Field, FieldName};
 use crate::protocol::grpc;
+use crate::protocol::http::forwarded;
 use crate::trace_context::SpanContext;
 
 /// Names of fields, as far as they matter.
@@ -217,7 +218,18 @@ impl Request {
             Name::Tracestate => add(&mut self.text, &mut self.tracestate, value),
             Name::Traceparent => self.context = self.context.or_else(|| SpanContext::parse(value)),
             Name::ContentType if self.content == Content::None => self.content = Content::of(value),
-            Name::Forwarded | Name::XForwardedFor => {}
+            Name::Forwarded => {
+                if let Some(client) = forwarded::of_forwarded(value) {
+                    // Before what X-Forwarded-For may have said.
+                    self.forwarded_for = Piece::default();
+                    add(&mut self.text, &mut self.forwarded_for, client);
+                }
+            }
+            Name::XForwardedFor => {
+                if let Some(client) = forwarded::of_x_forwarded_for(value) {
+                    add(&mut self.text, &mut self.forwarded_for, client);
+                }
+            }
             Name::Status => self.refused = true,
             Name::GrpcTimeout => self.timeout = grpc::timeout(value),
             Name::ContentType | Name::GrpcStatus | Name::Other => {}
@@ -247,7 +259,8 @@ impl Request {
     }
 
     pub(super) fn authority(&self) -> Option<&str> {
-        self.get(self.authority).or_else(|| self.get(self.host))
+        let authority = self.get(self.authority).or_else(|| self.get(self.host));
+        authority.filter(|authority| !authority.is_empty())
     }
 
     pub(super) fn user_agent(&self) -> Option<&str> {
@@ -259,7 +272,7 @@ impl Request {
     }
 
     pub(super) fn tracestate(&self) -> Option<&str> {
-        self.get(self.tracestate)
+        self.get(self.tracestate).filter(|_| self.context.is_some())
     }
 }
 
