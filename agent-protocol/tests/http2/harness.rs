@@ -5,6 +5,7 @@ use redwire_protocol::connection::{
 };
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::{Need, Observer};
+use redwire_protocol::protocol::grpc;
 use redwire_protocol::stream::{Chunk, Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::{Record, Transaction};
@@ -40,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) losses: BTreeMap<&'static str, u64>,
     pub(crate) sessions: i64,
     pub(crate) needs: u64,
+    /// Messages as they were told: count and bytes, by flow.
+    pub(crate) messages: Vec<[(u64, u64); 2]>,
 }
 
 impl Report {
@@ -101,6 +104,11 @@ impl Observer for Report {
 
     fn sessions(&mut self, _: &ConnectionInfo, _: Side, change: i64) {
         self.sessions += change;
+    }
+
+    fn messages(&mut self, _: &ConnectionInfo, _: Side, call: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
+        self.messages
+            .push(new.map(|messages| (messages.count, messages.bytes)));
     }
 
     fn need(&mut self, _: ConnectionId, _: Direction, _: Need) {
