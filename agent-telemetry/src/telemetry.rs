@@ -228,7 +228,11 @@ impl Observer for Telemetry {
         new: [grpc::Messages; 2],
     ) {
         let resource = self.resource(connection.process);
-        for (direction, new) in ["request", "response"].into_iter().zip(new).filter(|(_, new)| new.count > 0) {
+        for (direction, new) in ["request", "response"]
+            .into_iter()
+            .zip(new)
+            .filter(|(_, new)| new.count > 0)
+        {
             let description = span::messages(connection, side, call, direction, new, &mut self.scratch);
             self.aggregates
                 .record(&resource, &description, self.interval_start, None, &mut self.ids);

@@ -100,8 +100,17 @@ pub struct Worker {
 impl Worker {
     /// A worker that reads `source` and reports to `telemetry`.
     pub fn new(source: Source, telemetry: Telemetry, registry: Registry, shared: Arc<Shared>) -> Worker {
-        let live = Live { telemetry, needs: Vec::new() };
-        Worker { source, connections: Connections::new(Limits::default()), live, registry, shared }
+        let live = Live {
+            telemetry,
+            needs: Vec::new(),
+        };
+        Worker {
+            source,
+            connections: Connections::new(Limits::default()),
+            live,
+            registry,
+            shared,
+        }
     }
 
     /// Works until it is stopped; then takes in what the kernel has, and hands everything on.
@@ -131,7 +140,9 @@ impl Worker {
     }
 
     fn drain(&mut self) -> usize {
-        let n = self.source.drain(BATCH, &mut self.connections, &mut self.live, &mut self.registry);
+        let n = self
+            .source
+            .drain(BATCH, &mut self.connections, &mut self.live, &mut self.registry);
         for (id, direction, need) in self.live.needs.drain(..) {
             self.source.need(id, direction, need);
         }

@@ -106,7 +106,7 @@ impl Observer for Report {
         self.sessions += change;
     }
 
-    fn messages(&mut self, _: &ConnectionInfo, _: Side, call: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
+    fn messages(&mut self, _: &ConnectionInfo, _: Side, _: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
         self.messages
             .push(new.map(|messages| (messages.count, messages.bytes)));
     }

@@ -25,7 +25,9 @@ const RESPONSE_BYTES: Key = "redwire.rpc.response.bytes";
 const DIRECTION: Key = "redwire.rpc.direction";
 
 /// The boundaries that the conventions give for `rpc.*.call.duration`.
-const SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 static SERVER_DURATION: Instrument = Instrument {
     name: semconv::RPC_SERVER_CALL_DURATION,
@@ -106,7 +108,14 @@ pub(super) fn describe<'a>(
         (None, Some(status), Some(code)) if is_error(context.side, status.0) => to.error(code),
         _ => {}
     }
-    to.measure(if is_client { &CLIENT_DURATION } else { &SERVER_DURATION }, context.duration());
+    to.measure(
+        if is_client {
+            &CLIENT_DURATION
+        } else {
+            &SERVER_DURATION
+        },
+        context.duration(),
+    );
     to
 }
 

@@ -113,11 +113,16 @@ pub fn telemetry(args: &ExportArgs, file: &File) -> Result<Config> {
         }
         config.sampling_ratio = ratio;
     }
-    config.routes.patterns = if args.routes.is_empty() { file.http.routes.clone() } else { args.routes.clone() };
+    config.routes.patterns = if args.routes.is_empty() {
+        file.http.routes.clone()
+    } else {
+        args.routes.clone()
+    };
     config.spans.http.query = args.url_query || file.http.url_query.unwrap_or(false);
     if let Ok(interval) = std::env::var("OTEL_METRIC_EXPORT_INTERVAL") {
         let interval = interval.parse().ok().filter(|&milliseconds| milliseconds > 0);
-        let interval = interval.context("OTEL_METRIC_EXPORT_INTERVAL: must be a number of milliseconds above 0")?;
+        let interval =
+            interval.context("OTEL_METRIC_EXPORT_INTERVAL: must be a number of milliseconds above 0")?;
         config.metric_interval = std::time::Duration::from_millis(interval);
     }
     Ok(config)
@@ -140,7 +145,10 @@ pub fn otlp(args: &ExportArgs, file: &File) -> Result<OtlpConfig> {
 /// What was no transaction, by protocol and reason.
 fn losses(counters: &redwire_telemetry::Counters) -> Vec<String> {
     let line = |((protocol, reason), n): ((Option<&str>, &str), u64)| {
-        format!("not reported: {n} {reason}{}", protocol.map(|name| format!(" ({name})")).unwrap_or_default())
+        format!(
+            "not reported: {n} {reason}{}",
+            protocol.map(|name| format!(" ({name})")).unwrap_or_default()
+        )
     };
     counters.losses().into_iter().map(line).collect()
 }

@@ -24,11 +24,19 @@ pub fn run(args: &Replay) -> Result<u8> {
     let mut config = super::telemetry(&args.export, &file)?;
     config.when_full = WhenFull::Wait;
     let otlp = super::otlp(&args.export, &file)?;
-    let mut outputs = Outputs { otlp: otlp.is_on().then_some(otlp), ..Outputs::default() };
+    let mut outputs = Outputs {
+        otlp: otlp.is_on().then_some(otlp),
+        ..Outputs::default()
+    };
     match args.output {
         Output::Jsonl => outputs.jsonl = Some(Box::new(BufWriter::new(std::io::stdout()))),
         Output::Table => {
-            outputs.table = Some(TableConfig { terminal: false, every: None, samples: 0, ..TableConfig::default() });
+            outputs.table = Some(TableConfig {
+                terminal: false,
+                every: None,
+                samples: 0,
+                ..TableConfig::default()
+            });
         }
     }
     let (reader, length) = match redwire_pcap::open(&args.file) {
@@ -38,7 +46,10 @@ pub fn run(args: &Replay) -> Result<u8> {
             return Ok(1);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let common = ServiceInstance::parse(&std::env::var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
     let common = match std::env::var("OTEL_SERVICE_NAME") {
         Ok(name) if !name.is_empty() => common.with("service.name", name),
@@ -58,7 +69,11 @@ pub fn run(args: &Replay) -> Result<u8> {
             (error.summary(), error.exit_status())
         }
     };
-    telemetry.finish(summary.and_then(|summary| summary.times).map_or(0, |(_, last)| last));
+    telemetry.finish(
+        summary
+            .and_then(|summary| summary.times)
+            .map_or(0, |(_, last)| last),
+    );
     let counters = runtime.block_on(pipeline.shutdown(LAST_EXPORT));
     if let Some(summary) = summary {
         eprint!("{}", report(summary, &counters));
@@ -98,7 +113,10 @@ fn report(summary: &Summary, counters: &Counters) -> String {
     for (count, what) in [
         (summary.cut_segments, "segments that were not captured whole"),
         (summary.stray_segments, "segments that fit no connection"),
-        (summary.evicted_connections, "connections given up because there were too many at a time"),
+        (
+            summary.evicted_connections,
+            "connections given up because there were too many at a time",
+        ),
     ] {
         if count > 0 {
             lines.push(format!("{count} {what}"));

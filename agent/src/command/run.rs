@@ -20,7 +20,11 @@ const LAST_EXPORT: Duration = Duration::from_secs(10);
 /// # Errors
 /// What is wrong with configuration, privileges, kernel or collector, and what to do about it.
 pub fn run(args: &Run) -> Result<()> {
-    tracing_subscriber::fmt().with_max_level(args.log).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(args.log)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     let file = super::file(&args.selection)?;
     let selection = super::selection(&args.selection, &file)?;
     let options = super::capture(&args.capture, &file, &selection)?;
@@ -31,7 +35,10 @@ pub fn run(args: &Run) -> Result<()> {
         bail!(super::check::capability_advice(&missing));
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let mut outputs = Outputs::default();
     if otlp.is_on() {
         if let Err(unreachable) = runtime.block_on(redwire_telemetry::check(&otlp)) {
@@ -46,7 +53,9 @@ pub fn run(args: &Run) -> Result<()> {
     }
 
     let mut source = Source::load(&options)?;
-    tracing::info!("backend tracepoint: the only one of this version; raw tracepoints on sys_enter and sys_exit");
+    tracing::info!(
+        "backend tracepoint: the only one of this version; raw tracepoints on sys_enter and sys_exit"
+    );
     source.attach()?;
     if args.capture.kernel_log {
         source.log(runtime.handle())?;
@@ -60,7 +69,11 @@ pub fn run(args: &Run) -> Result<()> {
         registry.add(process);
         source.select(ProcessId(process.pid), *by)?;
     }
-    if let Some(pid) = selection.pids.iter().find(|&pid| !selected.iter().any(|(found, _)| found.pid == *pid)) {
+    if let Some(pid) = selection
+        .pids
+        .iter()
+        .find(|&pid| !selected.iter().any(|(found, _)| found.pid == *pid))
+    {
         bail!("--pid {pid}: no such process");
     }
     if !selection.is_explicit() && selected.is_empty() {
@@ -72,10 +85,14 @@ pub fn run(args: &Run) -> Result<()> {
     let mut pipeline = Pipeline::start(config, outputs, resources, runtime.handle())?;
     let shared = Arc::new(Shared::default());
     let worker = Worker::new(source, pipeline.worker(), registry, shared.clone());
-    let worker = std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run())?;
+    let worker = std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(move || worker.run())?;
     runtime.block_on(stopped(args.duration))?;
     shared.stop();
-    let Ok(()) = worker.join() else { bail!("the worker thread panicked") };
+    let Ok(()) = worker.join() else {
+        bail!("the worker thread panicked")
+    };
     let counters = runtime.block_on(pipeline.shutdown(LAST_EXPORT));
     for line in report(&shared, &counters) {
         tracing::info!("{line}");
@@ -88,7 +105,9 @@ async fn stopped(duration: Option<f64>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
-    let duration = duration.map_or(Ok(Duration::MAX), Duration::try_from_secs_f64).context("--duration")?;
+    let duration = duration
+        .map_or(Ok(Duration::MAX), Duration::try_from_secs_f64)
+        .context("--duration")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -100,13 +119,28 @@ async fn stopped(duration: Option<f64>) -> Result<()> {
 /// What was seen and what of it was no transaction.
 fn report(shared: &Shared, counters: &Counters) -> Vec<String> {
     let kernel = shared.kernel();
-    let mut lines = vec![format!("{} bytes of payload captured", kernel.get(counter::CAPTURED_BYTES))];
+    let mut lines = vec![format!(
+        "{} bytes of payload captured",
+        kernel.get(counter::CAPTURED_BYTES)
+    )];
     for (index, what) in [
         (counter::LOST_EVENTS, "events lost: the ring buffer was full"),
-        (counter::LOST_BYTES, "bytes of payload lost: the ring buffer was full"),
-        (counter::UNCAPTURED_BYTES, "bytes of payload not captured: beyond the limit per call, or unreadable"),
-        (counter::UNPLACED_CALLS, "calls whose position in the stream could not be told"),
-        (counter::PROCESSES_FULL, "processes not selected: their table was full"),
+        (
+            counter::LOST_BYTES,
+            "bytes of payload lost: the ring buffer was full",
+        ),
+        (
+            counter::UNCAPTURED_BYTES,
+            "bytes of payload not captured: beyond the limit per call, or unreadable",
+        ),
+        (
+            counter::UNPLACED_CALLS,
+            "calls whose position in the stream could not be told",
+        ),
+        (
+            counter::PROCESSES_FULL,
+            "processes not selected: their table was full",
+        ),
     ] {
         if kernel.get(index) > 0 {
             lines.push(format!("{} {what}", kernel.get(index)));

@@ -18,7 +18,11 @@ pub struct Registry {
 impl Registry {
     /// None yet.
     pub fn new(resources: Arc<Resources>, selection: Selection) -> Registry {
-        Registry { resources, selection, host: Host::this() }
+        Registry {
+            resources,
+            selection,
+            host: Host::this(),
+        }
     }
 
     /// A selected process is there.
@@ -32,14 +36,19 @@ impl Registry {
 impl Processes for Registry {
     fn executed(&mut self, process: ProcessId, name: &str, environment: &[u8]) {
         // One that is gone already is known by what the kernel saw.
-        let found = Process::read(process.0).unwrap_or(Process { pid: process.0, ..Process::default() });
+        let found = Process::read(process.0).unwrap_or(Process {
+            pid: process.0,
+            ..Process::default()
+        });
         self.add(&found.with_environment(name, environment));
     }
 
     fn forked(&mut self, parent: ProcessId, child: ProcessId) {
         match Process::read(child.0) {
             Some(found) => self.add(&found),
-            None => self.resources.set(child, self.resources.get(Some(parent)).instance().clone()),
+            None => self
+                .resources
+                .set(child, self.resources.get(Some(parent)).instance().clone()),
         }
     }
 
@@ -48,6 +57,7 @@ impl Processes for Registry {
     }
 
     fn judge(&mut self, process: ProcessId) -> bool {
-        Process::read(process.0).is_some_and(|found| judge(&self.selection, &found) & verdict::EXECUTABLE != 0)
+        Process::read(process.0)
+            .is_some_and(|found| judge(&self.selection, &found) & verdict::EXECUTABLE != 0)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Process;
 use opentelemetry_semantic_conventions::resource::{
-    CONTAINER_ID, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID, SERVICE_INSTANCE_ID,
-    SERVICE_NAME,
+    CONTAINER_ID, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
+    SERVICE_INSTANCE_ID, SERVICE_NAME,
 };
 use redwire_telemetry::{ResourceValue, ServiceInstance};
 
@@ -17,9 +17,13 @@ pub fn instance(process: &Process, host: &Host) -> ServiceInstance {
         let id = format!("{}-{}-{}", host.boot, process.pid, process.started);
         instance = instance.with(SERVICE_INSTANCE_ID, id);
     }
-    instance = instance.with(PROCESS_PID, i64::from(process.pid)).with(HOST_NAME, host.name.as_str());
+    instance = instance
+        .with(PROCESS_PID, i64::from(process.pid))
+        .with(HOST_NAME, host.name.as_str());
     if let Some(path) = &process.executable {
-        instance = instance.with(PROCESS_EXECUTABLE_PATH, path.as_str()).with(PROCESS_EXECUTABLE_NAME, base(path));
+        instance = instance
+            .with(PROCESS_EXECUTABLE_PATH, path.as_str())
+            .with(PROCESS_EXECUTABLE_NAME, base(path));
     }
     if let Some(container) = &process.container {
         instance = instance.with(CONTAINER_ID, container.as_str());
@@ -58,7 +62,12 @@ pub struct Host {
 impl Host {
     /// This one.
     pub fn this() -> Host {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let read = |path| {
+            std::fs::read_to_string(path)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
         let boot = read("/proc/sys/kernel/random/boot_id");
         Host {
             name: read("/proc/sys/kernel/hostname"),
@@ -141,21 +150,38 @@ mod tests {
             name(&process(&["python3", "/opt/venv/bin/uvicorn", "app:app"], &[])),
             "uvicorn"
         );
-        assert_eq!(program_name(&process(&["python3", "-c", "pass"], &[])), "python3.11");
+        assert_eq!(
+            program_name(&process(&["python3", "-c", "pass"], &[])),
+            "python3.11"
+        );
         assert_eq!(program_name(&process(&["python3"], &[])), "python3.11");
     }
 
     #[test]
     fn the_environment_wins() {
-        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=c,deployment.environment.name=a%20b,broken");
+        let attributes = (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=c,deployment.environment.name=a%20b,broken",
+        );
         let get = |more: &[(&str, &str)], key: &str| {
-            instance(&process(&["python3"], more), &Host::default()).get(key).cloned()
+            instance(&process(&["python3"], more), &Host::default())
+                .get(key)
+                .cloned()
         };
         assert_eq!(get(&[attributes], SERVICE_NAME), Some("c".into()));
-        assert_eq!(get(&[attributes], "deployment.environment.name"), Some("a b".into()));
-        assert_eq!(get(&[attributes, ("OTEL_SERVICE_NAME", "b")], SERVICE_NAME), Some("b".into()));
+        assert_eq!(
+            get(&[attributes], "deployment.environment.name"),
+            Some("a b".into())
+        );
+        assert_eq!(
+            get(&[attributes, ("OTEL_SERVICE_NAME", "b")], SERVICE_NAME),
+            Some("b".into())
+        );
         let both = [("OTEL_SERVICE_NAME", "b"), ("REDWIRE_SERVICE_NAME", "a")];
         assert_eq!(get(&both, SERVICE_NAME), Some("a".into()));
-        assert_eq!(get(&[("OTEL_SERVICE_NAME", "")], SERVICE_NAME), Some("python3.11".into()));
+        assert_eq!(
+            get(&[("OTEL_SERVICE_NAME", "")], SERVICE_NAME),
+            Some("python3.11".into())
+        );
     }
 }
