@@ -67,6 +67,8 @@ pub(crate) struct Encoder {
     size: usize,
     max_size: usize,
     update: Vec<u8>,
+    /// Names are taken from the dynamic table before the static one.
+    pub(crate) dynamic_names: bool,
 }
 
 /// The entries of the static table that are of use here (RFC 7541 Appendix A).
@@ -96,6 +98,7 @@ impl Encoder {
             size: 0,
             max_size: 4096,
             update: Vec::new(),
+            dynamic_names: false,
         }
     }
 
@@ -127,7 +130,11 @@ impl Encoder {
                 integer(&mut out, 0x80, 7, index);
                 continue;
             }
-            let name_index = dynamic(false).or_else(|| fixed(false)).unwrap_or(0);
+            let name_index = match self.dynamic_names {
+                true => dynamic(false).or_else(|| fixed(false)),
+                false => fixed(false).or_else(|| dynamic(false)),
+            };
+            let name_index = name_index.unwrap_or(0);
             let how = how();
             match how {
                 Indexing::Incremental => integer(&mut out, 0x40, 6, name_index),

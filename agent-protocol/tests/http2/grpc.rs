@@ -141,6 +141,30 @@ fn cancelled_by_the_client() {
     assert!(report.details[0].contains("reset: Some(\"CANCEL\")"));
 }
 
+/// A reset that comes when the call's time is over.
+#[test]
+fn deadline() {
+    for (end, status) in [
+        (10_000_009, Status::CANCELLED),
+        (10_000_010, Status::DEADLINE_EXCEEDED),
+    ] {
+        let mut feed = open();
+        let fields = [CONTENT[0], ("grpc-timeout", "10m")];
+        feed.write(
+            CLIENT,
+            10,
+            &request(1, END_STREAM, "POST", "/pkg.Service/Do", &fields),
+        );
+        feed.write(CLIENT, end, &reset(1, 8));
+        // The server is seen, too.
+        feed.write(SERVER, end + 1, &frame(PING, 0, 0, &[0; 8]));
+        assert_eq!(
+            feed.close(end + 2).seen,
+            [expected((10, end), status, [(0, 0), (0, 0)])]
+        );
+    }
+}
+
 /// The status of the trailers stands, whatever comes after them.
 #[test]
 fn reset_after_the_trailers() {
@@ -216,4 +240,38 @@ fn messages_behind_a_hole_are_not_known() {
     let mut seen = expected((10, 14), Status::OK, [(1, 1), (0, 0)]);
     seen.messages[1] = None;
     assert_eq!(feed.close(50).seen, [seen]);
+}
+
+/// A long call tells its messages at most once a second, all of them once.
+#[test]
+fn messages_are_told_while_the_call_is_open() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    feed.write(SERVER, 10, &answer(1));
+    for n in 0..1000 {
+        let time = 10 + n * SECOND / 100;
+        feed.write(CLIENT, time, &frame(DATA, 0, 1, &message(3)));
+        feed.write(SERVER, time, &frame(DATA, 0, 1, &message(5)));
+    }
+    let told = feed.report.messages.len();
+    assert!((9..=10).contains(&told), "{told} in ten seconds");
+    feed.write(CLIENT, 10 * SECOND, &frame(DATA, END_STREAM, 1, &[]));
+    feed.write(SERVER, 10 * SECOND, &trailers(1, "0"));
+    let report = feed.close(11 * SECOND);
+    assert_eq!(
+        report.seen,
+        [expected(
+            (10, 10 * SECOND),
+            Status::OK,
+            [(1000, 3000), (1000, 5000)]
+        )]
+    );
+    for (way, bytes) in [(0, 3000), (1, 5000)] {
+        let sum = report
+            .messages
+            .iter()
+            .fold((0, 0), |sum, new| (sum.0 + new[way].0, sum.1 + new[way].1));
+        assert_eq!(sum, (1000, bytes));
+    }
 }

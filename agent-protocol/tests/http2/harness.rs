@@ -4,7 +4,8 @@ use redwire_protocol::connection::{
     ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, Side, Vantage,
 };
 use redwire_protocol::loss::Loss;
-use redwire_protocol::output::Observer;
+use redwire_protocol::output::{Need, Observer};
+use redwire_protocol::protocol::grpc;
 use redwire_protocol::stream::{Chunk, Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::{Record, Transaction};
@@ -39,7 +40,9 @@ pub(crate) struct Report {
     pub(crate) details: Vec<String>,
     pub(crate) losses: BTreeMap<&'static str, u64>,
     pub(crate) sessions: i64,
-    pub(crate) not_needed: u64,
+    pub(crate) needs: u64,
+    /// Messages as they were told: count and bytes, by flow.
+    pub(crate) messages: Vec<[(u64, u64); 2]>,
 }
 
 impl Report {
@@ -103,17 +106,14 @@ impl Observer for Report {
         self.sessions += change;
     }
 
-    fn not_needed(&mut self, _: ConnectionId, _: Direction, _: Option<u32>) {
-        self.not_needed += 1;
+    fn messages(&mut self, _: &ConnectionInfo, _: Side, _: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
+        self.messages
+            .push(new.map(|messages| (messages.count, messages.bytes)));
     }
-}
 
-/// Bytes that went at one time.
-#[derive(Debug, Clone)]
-pub(crate) struct Write {
-    pub(crate) direction: Direction,
-    pub(crate) time: u64,
-    pub(crate) bytes: Vec<u8>,
+    fn need(&mut self, _: ConnectionId, _: Direction, _: Need) {
+        self.needs += 1;
+    }
 }
 
 /// One connection, fed by hand.
@@ -171,12 +171,6 @@ impl Feed {
 
     pub(crate) fn tick(&mut self, now: u64) {
         self.connections.tick(now, &mut self.report);
-    }
-
-    pub(crate) fn end(&mut self, direction: Direction, time: u64) {
-        let position = Some(self.positions[direction as usize]);
-        self.connections
-            .ended(ID, direction, position, time, &mut self.report);
     }
 
     pub(crate) fn close(mut self, time: u64) -> Report {

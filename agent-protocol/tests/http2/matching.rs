@@ -488,13 +488,13 @@ fn no_http2_after_all() {
 }
 
 #[test]
-fn bodies_are_not_needed() {
+fn bodies_are_needs() {
     let mut feed = open();
     feed.write(CLIENT, 10, &get(1, "/"));
     feed.write(SERVER, 11, &response(1, 0, "200"));
     let body = frame(DATA, END_STREAM, 1, &[1; 16_000]);
     feed.write(SERVER, 12, &body[..100]);
-    assert_eq!(feed.report.not_needed, 1);
+    assert_eq!(feed.report.needs, 1);
     feed.write(SERVER, 13, &body[100..]);
     let report = feed.close(50);
     assert_eq!(report.seen, [http("GET", "/", (10, 13), 200, [0, 16_000])]);

@@ -1,1 +1,264 @@
+//! Connections that are older than the observation, and holes.
 
+use crate::encoder::*;
+use crate::harness::{CLIENT, Feed, SERVER, Seen};
+use crate::matching::{get, headers, http, open, request, response};
+use redwire_protocol::loss::Loss;
+
+const ALL: fn() -> Indexing = || Indexing::Incremental;
+
+fn get_block(encoder: &mut Encoder, path: &str) -> Vec<u8> {
+    encoder.block(
+        &[
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "a.example"),
+        ],
+        ALL,
+    )
+}
+
+fn send(feed: &mut Feed, time: u64, stream: u32, block: &[u8]) {
+    feed.write(
+        CLIENT,
+        time,
+        &frame(HEADERS, END_HEADERS | END_STREAM, stream, block),
+    );
+    feed.write(SERVER, time + 1, &response(stream, END_STREAM, "200"));
+}
+
+#[test]
+fn names_recover_as_entries_are_inserted() {
+    let mut encoder = Encoder::new();
+    for path in ["/old", "/older"] {
+        get_block(&mut encoder, path);
+    }
+    let mut feed = Feed::new(false);
+    for (n, path) in ["/old", "/new", "/old", "/new", "/older"].into_iter().enumerate() {
+        let block = get_block(&mut encoder, path);
+        send(&mut feed, 10 * n as u64 + 10, 1001 + 2 * n as u32, &block);
+    }
+    let report = feed.close(100);
+    let paths: Vec<_> = report.seen.iter().map(|seen| seen.path.as_deref()).collect();
+    assert_eq!(paths, [None, Some("/new"), None, Some("/new"), None]);
+    let of = |n: usize| (report.seen[n].start, report.seen[n].end, report.seen[n].status);
+    assert_eq!(of(4), (50, 51, Some(200)));
+}
+
+/// What is answered was asked before we came.
+#[test]
+fn a_response_from_before_pairs_with_nothing() {
+    let mut feed = Feed::new(false);
+    feed.write(SERVER, 10, &response(5, 0, "200"));
+    feed.write(SERVER, 11, &frame(DATA, END_STREAM, 5, b"old"));
+    feed.write(CLIENT, 12, &get(7, "/new"));
+    feed.write(SERVER, 13, &response(3, END_STREAM, "500"));
+    feed.write(SERVER, 14, &response(7, END_STREAM, "200"));
+    let report = feed.close(100);
+    assert_eq!(report.seen, [http("GET", "/new", (12, 14), 200, [0, 0])]);
+    assert_eq!(report.loss(Loss::UnpairedResponse), 2);
+}
+
+/// Trailers of a request from before begin none.
+#[test]
+fn trailers_from_before_are_no_request() {
+    let mut feed = Feed::new(false);
+    feed.write(CLIENT, 10, &get(9, "/new"));
+    feed.write(CLIENT, 11, &headers(7, END_STREAM, &[("checksum", "1")]));
+    feed.write(SERVER, 12, &response(7, END_STREAM, "200"));
+    feed.write(SERVER, 13, &response(9, END_STREAM, "200"));
+    let report = feed.close(100);
+    assert_eq!(report.seen, [http("GET", "/new", (10, 13), 200, [0, 0])]);
+}
+
+/// A body is no place to begin, even if it looks like it for a while.
+#[test]
+fn frames_within_a_body() {
+    let inner = get(1_000_001, "/inner");
+    let mut body = vec![0x55; 500];
+    body.extend(&inner[..inner.len() - 3]);
+    body.extend([0xff; 600]);
+    let outer = frame(DATA, END_STREAM, 7, &body);
+    let mut feed = Feed::new(false);
+    // A chunk begins right where the frame in the body does.
+    feed.write(CLIENT, 10, &outer[400..509]);
+    feed.write(CLIENT, 11, &outer[509..]);
+    feed.write(CLIENT, 12, &get(9, "/new"));
+    feed.write(SERVER, 13, &response(9, END_STREAM, "200"));
+    let report = feed.close(100);
+    assert_eq!(report.seen, [http("GET", "/new", (12, 13), 200, [0, 0])]);
+}
+
+/// A receiver that reads as many bytes as come, wherever frames begin.
+#[test]
+fn chunks_that_never_begin_with_a_frame() {
+    let mut feed = Feed::new(false);
+    feed.write(SERVER, 9, &response(99, END_STREAM, "200"));
+    let bytes: Vec<u8> = (0..40).flat_map(|n| get(2 * n + 101, &format!("/{n}"))).collect();
+    for chunk in bytes[7..].chunks(64) {
+        feed.write(CLIENT, 10, chunk);
+    }
+    for n in 0..40 {
+        feed.write(SERVER, 20, &response(2 * n + 101, END_STREAM, "200"));
+    }
+    let report = feed.close(100);
+    assert!(report.seen.len() >= 35, "{}", report.seen.len());
+    for seen in &report.seen {
+        let path = seen.path.as_deref().unwrap();
+        assert_eq!(seen, &http("GET", path, (10, 20), 200, [0, 0]));
+    }
+}
+
+/// Only the direction with the hole forgets its table.
+#[test]
+fn a_hole_forgets_one_table() {
+    let mut client = Encoder::new();
+    let mut server = Encoder::new();
+    let mut feed = open();
+    let mut answer = |feed: &mut Feed, time, stream| {
+        let block = server.block(&[(":status", "203")], ALL);
+        feed.write(
+            SERVER,
+            time,
+            &frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
+        );
+    };
+    for stream in [1, 3] {
+        let block = get_block(&mut client, "/known");
+        feed.write(
+            CLIENT,
+            10,
+            &frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
+        );
+        answer(&mut feed, 11, stream);
+    }
+    feed.miss(CLIENT, 20);
+    for stream in [7, 9] {
+        let block = get_block(&mut client, if stream == 7 { "/known" } else { "/new" });
+        feed.write(
+            CLIENT,
+            20,
+            &frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
+        );
+    }
+    feed.tick(1_000_000_000);
+    for stream in [5, 7, 9] {
+        answer(&mut feed, 21, stream);
+    }
+    let report = feed.close(100);
+    let seen: Vec<_> = report
+        .seen
+        .iter()
+        .map(|seen| (seen.path.as_deref(), seen.status))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Some("/known"), Some(203)),
+            (Some("/known"), Some(203)),
+            (None, Some(203)),
+            (Some("/new"), Some(203))
+        ]
+    );
+    assert_eq!(report.loss(Loss::UnpairedResponse), 1, "the one of stream 5");
+    assert_eq!(report.loss(Loss::Gap), 1);
+}
+
+/// The end of a response may be in the hole, so nothing is said of the request.
+#[test]
+fn a_lost_end_is_no_closed_connection() {
+    let mut feed = open();
+    feed.write(CLIENT, 10, &get(1, "/a"));
+    feed.write(SERVER, 11, &response(1, 0, "200"));
+    feed.miss(SERVER, 30);
+    feed.write(SERVER, 12, &frame(PING, 0, 0, &[0; 8]));
+    feed.tick(1_000_000_000);
+    let report = feed.close(100);
+    assert_eq!(report.seen, []);
+    assert_eq!(report.loss(Loss::UnpairedRequest), 1);
+
+    // In the middle of the last DATA frame, when it ended is lost with its end, ...
+    for (captured, times) in [(20, None), (109, Some(13))] {
+        let mut feed = open();
+        feed.write(CLIENT, 10, &get(1, "/a"));
+        feed.write(SERVER, 11, &response(1, 0, "200"));
+        let body = frame(DATA, END_STREAM, 1, &[0; 100]);
+        feed.write(SERVER, 12, &body[..captured.min(50)]);
+        feed.miss(SERVER, body.len() - 50.min(captured) - 1);
+        match times {
+            // ... but not if its last byte is there.
+            Some(time) => feed.write(SERVER, time, &body[108..]),
+            None => feed.miss(SERVER, 1),
+        }
+        feed.write(SERVER, 14, &frame(PING, 0, 0, &[0; 8]));
+        feed.tick(1_000_000_000);
+        let report = feed.close(100);
+        let ends: Vec<_> = report.seen.iter().map(|seen| seen.end).collect();
+        assert_eq!(ends, Vec::from_iter(times));
+    }
+}
+
+/// Fields unknown, messages say what it is.
+#[test]
+fn grpc_without_a_known_content_type() {
+    for (body, kind) in [
+        (message(11), "grpc"),
+        (b"{\"json\":true}".to_vec(), "http"),
+        ([message(11), vec![0]].concat(), "http"),
+    ] {
+        let mut feed = Feed::new(false);
+        let known = Encoder::plain(&[(":method", "POST"), (":scheme", "http")]);
+        // 70 and 71 of the dynamic table.
+        let block = [known, vec![0xc6, 0xc7]].concat();
+        feed.write(CLIENT, 10, &frame(HEADERS, END_HEADERS, 101, &block));
+        feed.write(CLIENT, 10, &frame(DATA, END_STREAM, 101, &body));
+        let block = [Encoder::plain(&[(":status", "200")]), vec![0xc6]].concat();
+        feed.write(SERVER, 20, &frame(HEADERS, END_HEADERS, 101, &block));
+        feed.write(SERVER, 20, &frame(DATA, 0, 101, &message(3)));
+        feed.write(
+            SERVER,
+            21,
+            &frame(HEADERS, END_HEADERS | END_STREAM, 101, &[0xc6, 0xc7]),
+        );
+        let report = feed.close(50);
+        let seen = &report.seen[0];
+        assert_eq!(
+            (seen.kind, &seen.path, seen.start, seen.end),
+            (kind, &None, 10, 21)
+        );
+        if kind == "grpc" {
+            assert_eq!(seen.status, None, "it is in the trailers, unknown");
+            assert_eq!(seen.messages, [Some((1, 11)), Some((1, 3))]);
+        }
+    }
+}
+
+/// Joined right at the preface of a connection that was not known to begin.
+#[test]
+fn the_preface_in_the_middle() {
+    let mut feed = Feed::new(false);
+    feed.write(CLIENT, 1, &[PREFACE, &settings(&[])[..]].concat());
+    feed.write(SERVER, 2, &settings(&[]));
+    let mut encoder = Encoder::new();
+    for stream in [1, 3] {
+        let block = get_block(&mut encoder, "/a");
+        send(&mut feed, 10, stream, &block);
+    }
+    let report = feed.close(50);
+    let expected: Seen = http("GET", "/a", (10, 11), 200, [0, 0]);
+    assert_eq!(report.seen, [expected.clone(), expected]);
+}
+
+#[test]
+fn a_request_under_way_when_joined() {
+    let mut feed = Feed::new(false);
+    feed.write(CLIENT, 9, &frame(DATA, 0, 99, b"rest of a body"));
+    feed.write(CLIENT, 10, &request(101, 0, "POST", "/p", &[]));
+    feed.write(CLIENT, 11, &frame(DATA, END_STREAM, 99, b"end"));
+    feed.write(CLIENT, 12, &frame(DATA, END_STREAM, 101, b"1234"));
+    feed.write(SERVER, 13, &response(99, END_STREAM, "200"));
+    feed.write(SERVER, 14, &response(101, END_STREAM, "201"));
+    let report = feed.close(100);
+    assert_eq!(report.seen, [http("POST", "/p", (10, 14), 201, [4, 0])]);
+}

@@ -52,6 +52,8 @@ impl Status {
     pub const CANCELLED: Status = Status(1);
     /// 2.
     pub const UNKNOWN: Status = Status(2);
+    /// 4.
+    pub const DEADLINE_EXCEEDED: Status = Status(4);
     /// 7.
     pub const PERMISSION_DENIED: Status = Status(7);
     /// 8.
@@ -108,10 +110,11 @@ impl Status {
     }
 
     /// For a stream that was reset (doc/PROTOCOL-HTTP2.md, "Errors"). Codes without a mapping there are errors of
-    /// the transport: INTERNAL.
-    pub fn of_reset(code: u32) -> Status {
+    /// the transport: INTERNAL. CANCEL is also how peers let go of a call whose deadline is over (`late`).
+    pub fn of_reset(code: u32, late: bool) -> Status {
         match code {
             7 => Status::UNAVAILABLE,
+            8 if late => Status::DEADLINE_EXCEEDED,
             8 => Status::CANCELLED,
             11 => Status::RESOURCE_EXHAUSTED,
             12 => Status::PERMISSION_DENIED,
@@ -157,6 +160,27 @@ impl Kind {
 pub fn service_and_method(path: &str) -> Option<(&str, &str)> {
     let (service, method) = path.strip_prefix('/')?.rsplit_once('/')?;
     (!service.is_empty() && !method.is_empty()).then_some((service, method))
+}
+
+/// The value of `grpc-timeout` in nanoseconds: at most eight digits and a unit.
+pub fn timeout(value: &[u8]) -> Option<u64> {
+    let (unit, digits) = value.split_last()?;
+    let unit = match unit {
+        b'H' => 3_600_000_000_000,
+        b'M' => 60_000_000_000,
+        b'S' => 1_000_000_000,
+        b'm' => 1_000_000,
+        b'u' => 1_000,
+        b'n' => 1,
+        _ => return None,
+    };
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Some(number.saturating_mul(unit))
 }
 
 /// Bytes of a message's prefix: a flag byte and the length.
@@ -222,6 +246,11 @@ impl Counter {
     /// Whether the bytes that come next are the trailers of gRPC-Web: [`Counter::skippable`] many.
     pub fn at_trailers(&self) -> bool {
         self.trailers
+    }
+
+    /// Whether a message has begun and is not complete.
+    pub fn is_inside(&self) -> bool {
+        self.have != 0
     }
 
     /// Whether a prefix was seen that is none of gRPC.
@@ -311,7 +340,19 @@ mod tests {
         assert_eq!(Status::of_http(200), Status::UNKNOWN);
         assert_eq!(Status::of_http(404), Status::UNIMPLEMENTED);
         assert_eq!(Status::of_http(503), Status::UNAVAILABLE);
-        assert_eq!(Status::of_reset(8), Status::CANCELLED);
-        assert_eq!(Status::of_reset(0), Status::INTERNAL);
+        assert_eq!(Status::of_reset(8, false), Status::CANCELLED);
+        assert_eq!(Status::of_reset(8, true), Status::DEADLINE_EXCEEDED);
+        assert_eq!(Status::of_reset(0, true), Status::INTERNAL);
+    }
+
+    #[test]
+    fn timeouts() {
+        assert_eq!(timeout(b"101m"), Some(101_000_000));
+        assert_eq!(timeout(b"1H"), Some(3_600_000_000_000));
+        assert_eq!(timeout(b"99999999u"), Some(99_999_999_000));
+        assert_eq!(timeout(b"99999999H"), Some(u64::MAX), "584 years are the most");
+        for bad in ["", "m", "5", "1x", "-1S", "123456789n"] {
+            assert_eq!(timeout(bad.as_bytes()), None, "{bad}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP semantics (RFC 9110), shared by its versions.
 
+pub(crate) mod forwarded;
 pub mod v1;
 pub mod v2;
 

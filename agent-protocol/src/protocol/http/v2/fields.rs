@@ -2,6 +2,7 @@
 
 use super::hpack::{Field, FieldName};
 use crate::protocol::grpc;
+use crate::protocol::http::forwarded;
 use crate::trace_context::SpanContext;
 
 /// Names of fields, as far as they matter.
@@ -17,6 +18,7 @@ pub(super) enum Name {
     Forwarded,
     Host,
     GrpcStatus,
+    GrpcTimeout,
     Traceparent,
     Tracestate,
     UserAgent,
@@ -37,6 +39,7 @@ impl FieldName for Name {
             b"forwarded" => Name::Forwarded,
             b"host" => Name::Host,
             b"grpc-status" => Name::GrpcStatus,
+            b"grpc-timeout" => Name::GrpcTimeout,
             b"traceparent" => Name::Traceparent,
             b"tracestate" => Name::Tracestate,
             b"user-agent" => Name::UserAgent,
@@ -87,6 +90,8 @@ pub(super) struct Request {
     tracestate: Piece,
     pub(super) context: Option<SpanContext>,
     pub(super) content: Content,
+    /// How long the client gives a gRPC call, in nanoseconds.
+    pub(super) timeout: Option<u64>,
     /// Extended CONNECT (RFC 8441) for a WebSocket.
     pub(super) websocket: bool,
     /// A pseudo-header field of a request was among the fields.
@@ -213,8 +218,20 @@ impl Request {
             Name::Tracestate => add(&mut self.text, &mut self.tracestate, value),
             Name::Traceparent => self.context = self.context.or_else(|| SpanContext::parse(value)),
             Name::ContentType if self.content == Content::None => self.content = Content::of(value),
-            Name::Forwarded | Name::XForwardedFor => {}
+            Name::Forwarded => {
+                if let Some(client) = forwarded::of_forwarded(value) {
+                    // Before what X-Forwarded-For may have said.
+                    self.forwarded_for = Piece::default();
+                    add(&mut self.text, &mut self.forwarded_for, client);
+                }
+            }
+            Name::XForwardedFor => {
+                if let Some(client) = forwarded::of_x_forwarded_for(value) {
+                    add(&mut self.text, &mut self.forwarded_for, client);
+                }
+            }
             Name::Status => self.refused = true,
+            Name::GrpcTimeout => self.timeout = grpc::timeout(value),
             Name::ContentType | Name::GrpcStatus | Name::Other => {}
         }
     }
@@ -242,7 +259,8 @@ impl Request {
     }
 
     pub(super) fn authority(&self) -> Option<&str> {
-        self.get(self.authority).or_else(|| self.get(self.host))
+        let authority = self.get(self.authority).or_else(|| self.get(self.host));
+        authority.filter(|authority| !authority.is_empty())
     }
 
     pub(super) fn user_agent(&self) -> Option<&str> {
@@ -254,7 +272,7 @@ impl Request {
     }
 
     pub(super) fn tracestate(&self) -> Option<&str> {
-        self.get(self.tracestate)
+        self.get(self.tracestate).filter(|_| self.context.is_some())
     }
 }
 

@@ -1,255 +1,15 @@
-//! Streams, and the matching of responses to requests by their ids (RFC 9113 § 5.1).
+//! Matching of responses to requests by the ids of their streams (RFC 9113 § 5.1).
 
-use super::fields::{Content, Request, Response};
-use super::frames::error_name;
+use super::fields::{Content, Response};
+use super::stream::{Outcome, REPORT_EVERY, Stream};
 use crate::loss::Loss;
 use crate::output::Output;
-use crate::protocol::grpc::{self, Counter, Kind, Messages, Status};
-use crate::protocol::{Flow, http};
-use crate::trace_context::SpanContext;
-use crate::transaction::{CONNECTION_CLOSED, Record, Transaction};
-use std::cell::RefCell;
+use crate::protocol::Flow;
+use crate::protocol::grpc::{self, Counter, Kind};
 use std::collections::VecDeque;
 
 /// Open streams of a connection; the oldest goes when one more comes.
 const STREAMS: usize = 2048;
-
-/// How often messages of an open call are reported at most, in nanoseconds.
-const REPORT_EVERY: u64 = 1_000_000_000;
-
-/// One direction of a stream.
-#[derive(Debug, Default)]
-struct Half {
-    /// END_STREAM was seen.
-    ended: bool,
-    /// Some of it may have been missed.
-    holed: bool,
-    /// Bytes of content.
-    bytes: u64,
-    /// Of gRPC's messages, where it may be gRPC and none was missed.
-    counter: Option<Counter>,
-}
-
-/// A request and what has come of its response.
-#[derive(Debug, Default)]
-pub(super) struct Stream {
-    pub(super) request: Request,
-    start: u64,
-    /// Time of the response's last byte, once it has ended.
-    end: u64,
-    halves: [Half; 2],
-    /// A response's header section, not an interim one, was seen.
-    answered: bool,
-    status: Option<u16>,
-    content: Content,
-    grpc_status: Option<Status>,
-    /// Fields of the last header section are unknown: `grpc-status` could be one of them.
-    grpc_status_unknown: bool,
-    /// The response may have ended without being seen.
-    doubtful: bool,
-    /// The span of the handshake, where the stream is a WebSocket by now.
-    websocket: Option<SpanContext>,
-    /// Messages reported, and when.
-    reported: [Messages; 2],
-    reported_at: u64,
-}
-
-thread_local! {
-    /// Spare streams of all connections of the thread, so that idle connections hold none.
-    static SPARE: RefCell<Vec<Box<Stream>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// How many spare streams are kept.
-const SPARES: usize = 1024;
-
-impl Stream {
-    /// A stream whose request began at `start`.
-    pub(super) fn begin(start: u64) -> Box<Stream> {
-        let mut stream = SPARE.with(|spare| spare.borrow_mut().pop()).unwrap_or_default();
-        stream.start = start;
-        stream.reported_at = start;
-        stream
-    }
-
-    /// The content of a request that came before the connection spoke HTTP/2 had this size.
-    pub(super) fn begin_upgraded(&mut self, body_size: Option<u64>) {
-        let half = self.half(Flow::ToServer);
-        (half.bytes, half.holed) = (body_size.unwrap_or_default(), body_size.is_none());
-    }
-
-    /// Keeps the storage for another one.
-    pub(super) fn recycle(mut self: Box<Self>) {
-        let mut request = std::mem::take(&mut self.request);
-        request.clear();
-        *self = Stream {
-            request,
-            ..Stream::default()
-        };
-        SPARE.with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < SPARES {
-                spare.push(self);
-            }
-        });
-    }
-
-    fn half(&mut self, flow: Flow) -> &mut Half {
-        &mut self.halves[flow as usize]
-    }
-
-    /// Whether messages of the request are to be counted: if it is gRPC, or if that is not known.
-    fn count_request(&mut self) {
-        let counted = match self.request.content {
-            Content::Grpc(kind) => kind != Kind::WebText,
-            Content::None => self.request.incomplete,
-            Content::Other => false,
-        };
-        if counted {
-            self.half(Flow::ToServer).counter = Some(Counter::default());
-            self.half(Flow::ToClient).counter = Some(Counter::default());
-        }
-    }
-
-    /// The kind of gRPC that the call is, if it is known to be one.
-    fn grpc(&self) -> Option<Kind> {
-        match (self.request.content, self.content) {
-            (Content::Grpc(kind), _) | (_, Content::Grpc(kind)) => Some(kind),
-            _ => self.grpc_status.map(|_| Kind::Native),
-        }
-    }
-
-    fn counted(&self, flow: Flow) -> Option<Messages> {
-        self.halves[flow as usize]
-            .counter
-            .map(|counter| counter.messages())
-    }
-
-    fn grpc_record(&self, status: Option<Status>, reset: Option<&'static str>) -> grpc::Record<'_> {
-        let name = self.request.path().and_then(grpc::service_and_method);
-        grpc::Record {
-            service: name.map(|(service, _)| service),
-            method: name.map(|(_, method)| method),
-            status,
-            http_status: self.status,
-            reset,
-            scheme: self.request.scheme(),
-            authority: self.request.authority(),
-            user_agent: self.request.user_agent(),
-            forwarded_for: self.request.forwarded_for(),
-            version: "2",
-            request: self.counted(Flow::ToServer),
-            response: self.counted(Flow::ToClient),
-        }
-    }
-
-    /// Reports the messages that were not reported yet.
-    fn report_messages(&mut self, time: u64, output: &mut dyn Output) {
-        let mut new = [Messages::default(); 2];
-        for flow in [Flow::ToServer, Flow::ToClient] {
-            let now = self.counted(flow).unwrap_or_default();
-            let before = self.reported[flow as usize];
-            // A counter that was given up keeps what was reported of it.
-            if now.count > before.count {
-                new[flow as usize] = Messages {
-                    count: now.count - before.count,
-                    bytes: now.bytes - before.bytes,
-                };
-                self.reported[flow as usize] = now;
-            }
-        }
-        self.reported_at = time;
-        if new != [Messages::default(); 2] {
-            output.messages(&self.grpc_record(None, None), new);
-        }
-    }
-
-    fn grpc_status(&self, kind: Kind, outcome: Outcome) -> Option<Status> {
-        self.grpc_status.or(match (outcome, self.status) {
-            (Outcome::Reset(code), _) => Some(Status::of_reset(code)),
-            (Outcome::Closed, _) => Some(Status::UNAVAILABLE),
-            (Outcome::Complete, _) if self.grpc_status_unknown => None,
-            // Its trailers are in the body, where they may not have been looked at.
-            (Outcome::Complete, Some(200)) if kind != Kind::Native => None,
-            (Outcome::Complete, status) => status.map(Status::of_http),
-        })
-    }
-
-    /// Reports the transaction, which ended at `end`.
-    fn report(&mut self, end: u64, outcome: Outcome, output: &mut dyn Output) -> SpanContext {
-        let error = match outcome {
-            Outcome::Complete => None,
-            Outcome::Reset(code) => Some(error_name(code)),
-            Outcome::Closed => Some(CONNECTION_CLOSED),
-        };
-        let kind = self.grpc();
-        if kind.is_some() {
-            self.report_messages(end, output);
-        }
-        let size = |flow: Flow| {
-            let half = &self.halves[flow as usize];
-            (half.ended && !half.holed).then_some(half.bytes)
-        };
-        let record = match kind {
-            Some(kind) => {
-                let reset = error.filter(|_| matches!(outcome, Outcome::Reset(_)));
-                Record::Rpc(self.grpc_record(self.grpc_status(kind, outcome), reset))
-            }
-            None => Record::Http(http::Record {
-                method: self.request.method(),
-                path: self.request.path(),
-                query: self.request.query(),
-                scheme: self.request.scheme(),
-                authority: self.request.authority(),
-                user_agent: self.request.user_agent(),
-                forwarded_for: self.request.forwarded_for(),
-                version: "2",
-                status: self.status,
-                request_body_size: size(Flow::ToServer),
-                response_body_size: size(Flow::ToClient),
-            }),
-        };
-        output.transaction(&Transaction {
-            start: self.start,
-            end,
-            // A reset gRPC call says by its status whether it failed.
-            error: error.filter(|_| kind.is_none() || outcome == Outcome::Closed),
-            remote_parent: self.request.context,
-            tracestate: self.request.tracestate(),
-            parent: None,
-            record,
-        })
-    }
-
-    /// Reports the WebSocket session, which ended at `end`.
-    fn report_websocket(&mut self, handshake: SpanContext, end: u64, output: &mut dyn Output) {
-        output.sessions(-1);
-        output.transaction(&Transaction {
-            start: self.start,
-            end,
-            error: None,
-            remote_parent: None,
-            tracestate: None,
-            parent: Some(handshake),
-            record: Record::WebSocket(http::WebSocketRecord {
-                path: self.request.path(),
-                authority: self.request.authority(),
-                bytes_to_server: self.halves[Flow::ToServer as usize].bytes,
-                bytes_to_client: self.halves[Flow::ToClient as usize].bytes,
-            }),
-        });
-    }
-}
-
-/// How a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// With a complete response.
-    Complete,
-    /// By RST_STREAM with this code.
-    Reset(u32),
-    /// With its connection.
-    Closed,
-}
 
 /// The open streams of a connection.
 #[derive(Debug, Default)]
@@ -258,6 +18,8 @@ pub(super) struct Streams {
     open: VecDeque<(u32, Box<Stream>)>,
     /// The highest id whose request was seen.
     last: u32,
+    /// What `last` was when requests began to be missed.
+    last_before: u32,
     /// No request after `last` was missed.
     sure: bool,
     /// Requests up to this id may have been missed.
@@ -337,11 +99,13 @@ impl Streams {
             }
             oldest.recycle();
         }
-        stream.count_request();
+        let counter = stream.new_counter();
+        for half in &mut stream.halves {
+            half.counter = counter;
+        }
         if doubtful {
-            stream.doubtful = true;
             let response = stream.half(Flow::ToClient);
-            (response.holed, response.counter) = (true, None);
+            (response.holed, response.doubtful, response.counter) = (true, true, None);
         }
         self.open.push_back((id, stream));
     }
@@ -378,24 +142,23 @@ impl Streams {
             output.lost(Loss::UnpairedRequest, 1);
             return self.drop_stream(id);
         }
-        stream.doubtful = false;
+        stream.half(Flow::ToClient).doubtful = false;
         let is_interim = !ends && matches!(response.status, Some(100..=199));
         if !is_interim && stream.status.is_none() && (response.has_status || !stream.answered) {
-            if response.has_status && !stream.answered && stream.half(Flow::ToClient).bytes == 0 {
+            let whole = response.has_status && stream.half(Flow::ToClient).bytes == 0;
+            if whole && !stream.answered {
                 // Nothing but interim responses can have been missed before it.
-                stream.half(Flow::ToClient).holed = false;
+                let counter = stream.new_counter();
+                let half = stream.half(Flow::ToClient);
+                (half.holed, half.counter) = (false, counter);
             }
             stream.answered = true;
             stream.status = response.status;
             stream.content = response.content;
+            let half = stream.half(Flow::ToClient);
             match response.content {
-                Content::Other | Content::Grpc(Kind::WebText) => stream.half(Flow::ToClient).counter = None,
-                Content::Grpc(_) if stream.half(Flow::ToClient).bytes == 0 && response.has_status => {
-                    stream
-                        .half(Flow::ToClient)
-                        .counter
-                        .get_or_insert_with(Counter::default);
-                }
+                Content::Other | Content::Grpc(Kind::WebText) => half.counter = None,
+                Content::Grpc(_) if whole => half.counter = half.counter.or(Some(Counter::default())),
                 _ => {}
             }
         }
@@ -423,8 +186,9 @@ impl Streams {
     pub(super) fn content(&mut self, id: u32, flow: Flow, length: u32, output: &mut dyn Output) {
         match self.get(id) {
             Some(stream) => {
-                stream.doubtful &= flow == Flow::ToServer;
-                stream.half(flow).bytes += u64::from(length);
+                let half = stream.half(flow);
+                half.doubtful = false;
+                half.bytes += u64::from(length);
             }
             None if flow == Flow::ToClient => self.stray(id, false, output),
             None => {}
@@ -530,13 +294,13 @@ impl Streams {
     pub(super) fn gap(&mut self, flow: Flow, output: &mut dyn Output) {
         if flow == Flow::ToServer {
             self.sure = false;
+            self.last_before = self.last;
         }
         for (_, stream) in &mut self.open {
             let half = stream.half(flow);
+            half.doubtful = true;
             if !half.ended {
-                half.holed = true;
-                half.counter = None;
-                stream.doubtful |= flow == Flow::ToClient;
+                (half.holed, half.counter) = (true, None);
             }
         }
         if flow == Flow::ToServer {
@@ -586,7 +350,10 @@ impl Streams {
     }
 
     /// Frames were read that were none: nothing that is open can be believed.
-    pub(super) fn distrust(&mut self, output: &mut dyn Output) {
+    pub(super) fn distrust(&mut self, flow: Flow, output: &mut dyn Output) {
+        if flow == Flow::ToServer {
+            (self.last, self.sure) = (self.last_before, false);
+        }
         for (_, stream) in std::mem::take(&mut self.open) {
             lose(stream, Loss::UnpairedRequest, output);
         }
@@ -626,7 +393,9 @@ fn cut_off(mut stream: Box<Stream>, time: u64, output: &mut dyn Output) {
         None if stream.halves[Flow::ToClient as usize].ended => {
             stream.report(stream.end, Outcome::Complete, output);
         }
-        None if stream.doubtful => return lose(stream, Loss::UnpairedRequest, output),
+        None if stream.halves.iter().any(|half| half.doubtful) => {
+            return lose(stream, Loss::UnpairedRequest, output);
+        }
         None => {
             stream.report(time, Outcome::Closed, output);
         }

@@ -30,6 +30,9 @@ const LONGEST: u32 = 1 << 14;
 const ENOUGH: u32 = 3;
 const ENOUGH_ELSEWHERE: u32 = 7;
 
+/// Weight with which what comes after is not looked at any more.
+const AMPLE: u32 = 24;
+
 /// Judges `bytes`, to which more may be added. `chunk`: a chunk begins here, and ends with the bytes.
 pub(super) fn judge(bytes: &[u8], chunk: bool, flow: Option<Flow>) -> Verdict {
     let enough = if chunk { ENOUGH } else { ENOUGH_ELSEWHERE };
@@ -65,12 +68,16 @@ pub(super) fn judge(bytes: &[u8], chunk: bool, flow: Option<Flow>) -> Verdict {
         }
         shown = shown.or(side);
         weight += more;
-        if weight >= enough && shown.is_some() {
+        if weight >= AMPLE && shown.is_some() {
             return Verdict::Frames(shown);
         }
         at += header.whole();
         if at > WINDOW {
-            return Verdict::No;
+            return if weight >= enough {
+                Verdict::Frames(shown)
+            } else {
+                Verdict::No
+            };
         }
     }
 }
