@@ -1,6 +1,6 @@
 //! What the pipeline yields.
 
-use crate::protocol::{grpc, http, postgres};
+use crate::protocol::{amqp, grpc, http, postgres, redis};
 use crate::trace_context::SpanContext;
 
 /// A request with its outcome, borrowed from the connection's state for the time of the call.
@@ -33,6 +33,10 @@ pub enum Record<'a> {
     Rpc(grpc::Record<'a>),
     /// A statement of PostgreSQL.
     Postgres(postgres::Record<'a>),
+    /// AMQP 0-9-1.
+    Amqp(amqp::Record<'a>),
+    /// Redis.
+    Redis(redis::Record<'a>),
 }
 
 /// `error.type` of a request whose connection or stream closed before its response was complete.

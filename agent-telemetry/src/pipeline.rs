@@ -33,6 +33,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Share of traces recorded as spans, 0 to 1; metrics see all transactions regardless.
     pub sampling_ratio: f64,
+    /// Whether a span whose caller is not sampled is not recorded either.
+    pub parent_based: bool,
     /// Seed of trace and span ids, for tests; else the operating system gives one.
     pub seed: Option<u64>,
     /// When a request to a collector is tried again.
@@ -56,6 +58,7 @@ impl Default for Config {
             routes: RouteConfig::default(),
             metrics: MetricsConfig::default(),
             sampling_ratio: 1.0,
+            parent_based: true,
             seed: None,
             retry: Retry::default(),
             metric_interval: Duration::from_secs(60),
@@ -282,7 +285,7 @@ impl Pipeline {
         Telemetry::new(
             link,
             self.config.spans.clone(),
-            Sampler::new(self.config.sampling_ratio),
+            Sampler::new(self.config.sampling_ratio, self.config.parent_based),
             seed.map_or_else(Ids::from_os, Ids::seeded),
             Scratch::new(routes),
             Aggregates::new(self.config.metrics.clone(), self.hasher.clone()),

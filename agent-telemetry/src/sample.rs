@@ -1,19 +1,26 @@
 //! Which traces are recorded as spans. Metrics see all transactions regardless.
 
 /// Samples a share of the traces, the same ones in every process (tracing SDK specification, `TraceIdRatioBased`);
-/// for a span with a parent, the parent's flag decides instead (`ParentBased`).
+/// for a span with a parent, the parent's flag decides instead (`ParentBased`), unless that is off.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sampler {
     below: u64,
+    parent_based: bool,
 }
 
 impl Sampler {
     /// Records `ratio` (0 to 1) of the traces.
-    pub(crate) fn new(ratio: f64) -> Sampler {
+    pub(crate) fn new(ratio: f64, parent_based: bool) -> Sampler {
         // The cast saturates, so that 1 means all and what is no number means none.
         Sampler {
             below: (ratio * 2_f64.powi(63)) as u64,
+            parent_based,
         }
+    }
+
+    /// Whether a remote parent's flag decides.
+    pub(crate) fn parent_based(&self) -> bool {
+        self.parent_based
     }
 
     /// Whether the trace is recorded; by 63 bits of its random part, like OpenTelemetry's SDKs.
@@ -39,7 +46,7 @@ mod tests {
             (f64::NAN, 0, 0),
             (7.0, 10_000, 10_000),
         ] {
-            let sampler = Sampler::new(ratio);
+            let sampler = Sampler::new(ratio, true);
             let sampled = (0..10_000).filter(|_| sampler.samples(&ids.trace_id())).count();
             assert!((least..=most).contains(&sampled), "{ratio}: {sampled}");
         }

@@ -10,9 +10,9 @@ use hashbrown::HashMap;
 use redwire_protocol::connection::{ConnectionInfo, ProcessId, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::Observer;
-use redwire_protocol::protocol::grpc;
+use redwire_protocol::protocol::{grpc, redis};
 use redwire_protocol::trace_context::SpanContext;
-use redwire_protocol::transaction::Transaction;
+use redwire_protocol::transaction::{Record, Transaction};
 use std::sync::Arc;
 
 /// Bit 0 of trace flags (W3C Trace Context § 3.3.1).
@@ -132,8 +132,10 @@ impl Telemetry {
         }));
         let trace_id = parent.map_or_else(|| self.ids.trace_id(), |parent| parent.context.trace_id);
         let sampled = match parent {
-            Some(parent) => parent.context.flags & SAMPLED != 0,
-            None => self.sampler.samples(&trace_id),
+            Some(parent) if !parent.remote || self.sampler.parent_based() => {
+                parent.context.flags & SAMPLED != 0
+            }
+            _ => self.sampler.samples(&trace_id),
         };
         let others = parent.map_or(0, |parent| parent.context.flags & !SAMPLED);
         let context = SpanContext {
@@ -178,6 +180,19 @@ impl Observer for Telemetry {
             let since = self.interval_start;
             self.aggregates
                 .record(&resource, &description, since, exemplar.as_ref(), &mut self.ids);
+            if let Record::Redis(redis::Record {
+                cache: Some(cache), ..
+            }) = transaction.record
+            {
+                for (result, n) in [("hit", cache.hits), ("miss", cache.misses)]
+                    .into_iter()
+                    .filter(|(_, n)| *n > 0)
+                {
+                    let found = span::cache(connection, side, result, n);
+                    self.aggregates
+                        .record(&resource, &found, since, None, &mut self.ids);
+                }
+            }
         }
         if recorded {
             let (client, server) = span::client_and_server(connection, side);

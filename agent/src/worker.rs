@@ -26,6 +26,12 @@ const FLUSH: u64 = 1_000_000_000;
 /// Nanoseconds between two looks at the time of day.
 const CLOCK: u64 = 10_000_000_000;
 
+/// The kernel programs tell each direction in order, or not at all: what is missing will not come.
+const LIMITS: Limits = Limits {
+    hole_patience: 0,
+    ..Limits::DEFAULT
+};
+
 /// What a worker shares with the thread that runs it.
 #[derive(Default)]
 pub struct Shared {
@@ -106,7 +112,7 @@ impl Worker {
         };
         Worker {
             source,
-            connections: Connections::new(Limits::default()),
+            connections: Connections::new(LIMITS),
             live,
             registry,
             shared,

@@ -1,1 +1,22 @@
-//! What the end-to-end tests share: real servers, real clients, a real collector.
+//! What the end-to-end tests and the demonstration share: real services under real load, the agent, a real
+//! collector, and what they wrote.
+
+pub mod agent;
+pub mod collector;
+pub mod load;
+pub mod otlp;
+pub mod process;
+pub mod service;
+pub mod tools;
+
+use std::collections::BTreeMap;
+
+/// Number of responses by HTTP status code.
+pub type Counts = BTreeMap<u16, u64>;
+
+/// Adds `more` to `counts`.
+pub fn add(counts: &mut Counts, more: &Counts) {
+    for (&status, count) in more {
+        *counts.entry(status).or_default() += count;
+    }
+}

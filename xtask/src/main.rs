@@ -1,3 +1,62 @@
 //! Every chore of Redwire: `cargo xtask …`.
 
-fn main() {}
+mod bench;
+mod build;
+mod demo;
+mod fuzz;
+mod setup;
+mod step;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Every chore of Redwire
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building and testing need; nothing where all is there
+    Setup,
+    /// Show the agent at work on real services under real load
+    Demo {
+        /// How long
+        #[arg(long, default_value = "60")]
+        seconds: u64,
+    },
+    /// Run all tests, or those whose name contains FILTER
+    Test {
+        /// Part of a test's name
+        filter: Option<String>,
+        /// Seconds per fuzz target
+        #[arg(long, default_value = "10")]
+        fuzz_seconds: u64,
+    },
+    /// Run the benchmarks, or those whose name contains FILTER
+    Bench {
+        /// Part of a benchmark's name
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup => setup::run().map(|()| true),
+        Command::Demo { seconds } => demo::run(seconds),
+        Command::Test { filter, fuzz_seconds } => test::run(filter.as_deref(), fuzz_seconds),
+        Command::Bench { filter } => bench::run(filter.as_deref()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -3,9 +3,14 @@
 
 use crate::output::Output;
 
+pub mod amqp;
 pub mod grpc;
 pub mod http;
+pub mod pairing;
 pub mod postgres;
+pub mod redis;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Direction of bytes, named after the roles of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,8 +48,11 @@ pub struct Input<'a> {
     pub bytes: &'a [u8],
     /// Time of the byte before the first of `bytes` (consumed or skipped); 0 at the start of a flow.
     pub time_before: u64,
-    /// The other flow had its time to catch up: [`Then::Blocked`] is not an answer any more.
+    /// The other flow had its time to catch up: [`Then::Blocked`] is not an answer any more, at the begin of `bytes`.
+    /// It is one behind the first message there, which has a time of its own.
     pub waited: bool,
+    /// The last byte of the skip before was lost: when it came is not known, `time_before` is earlier.
+    pub end_unseen: bool,
     pub(crate) position: u64,
     pub(crate) marks: &'a [Mark],
 }
@@ -57,6 +65,7 @@ impl<'a> Input<'a> {
             bytes,
             time_before: 0,
             waited: false,
+            end_unseen: false,
             position: 0,
             marks: std::slice::from_ref(mark),
         }
@@ -99,6 +108,7 @@ impl<'a> Input<'a> {
         Input {
             bytes: &self.bytes[n..],
             time_before: self.time_until(n),
+            end_unseen: self.end_unseen && n == 0,
             position: self.position + n as u64,
             ..*self
         }
@@ -208,4 +218,10 @@ pub struct Detector {
 }
 
 /// The protocols known, those with the strongest signature first.
-pub const DETECTORS: &[Detector] = &[http::v2::DETECTOR, http::v1::DETECTOR, postgres::DETECTOR];
+pub const DETECTORS: &[Detector] = &[
+    http::v2::DETECTOR,
+    http::v1::DETECTOR,
+    amqp::DETECTOR,
+    redis::DETECTOR,
+    postgres::DETECTOR,
+];

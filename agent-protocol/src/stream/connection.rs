@@ -1,6 +1,6 @@
 //! One connection: detection, then a protocol over both directions.
 
-use super::half::{Half, Offer};
+use super::half::{Closed, Half, Offer};
 use super::{Chunk, Limits, Origin};
 use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
 use crate::loss::Loss;
@@ -35,7 +35,7 @@ const DETECTION_TURNS: u32 = 32;
 const DETECTION_BYTES: u64 = 16 << 20;
 
 /// Bytes that a detector may ask for before it has to decide.
-const DETECTION_WINDOW: usize = 16 << 10;
+const DETECTION_WINDOW: usize = 64 << 10;
 
 pub(super) struct Connection {
     pub(super) info: ConnectionInfo,
@@ -50,6 +50,8 @@ pub(super) struct Connection {
     last_turn: Option<Direction>,
     undetected: u64,
     pub(super) last_time: u64,
+    /// It is in the table's list of those that wait.
+    pub(super) queued: bool,
 }
 
 /// Reports for one connection.
@@ -97,6 +99,7 @@ impl Connection {
             last_turn: None,
             undetected: 0,
             last_time: 0,
+            queued: false,
         }
     }
 
@@ -138,7 +141,10 @@ impl Connection {
             observer,
         );
         self.settle(chunk.direction, observer);
-        while self.halves[chunk.direction as usize].held_bytes() > limits.held_bytes {
+        let in_order = limits.hole_patience == 0;
+        while self.halves[chunk.direction as usize].held_bytes() > limits.held_bytes
+            || in_order && self.halves[chunk.direction as usize].held_position().is_some()
+        {
             self.give_up_first_hole(chunk.direction, observer);
         }
     }
@@ -155,16 +161,45 @@ impl Connection {
         let half = &mut self.halves[direction as usize];
         if let Offer::Bytes(from) = half.offer(position, length, bytes, time) {
             self.run(direction, &bytes[from..], time, false, observer);
-            let lost = self.halves[direction as usize].close_truncation();
-            self.report_gap(direction, lost, observer);
+            let missing_until = self.halves[direction as usize].missing_until();
+            self.close_hole(direction, missing_until, true, observer);
         }
+    }
+
+    /// What is missing in `direction` before `to` is given up; `seen` if it went by just now, uncaptured.
+    fn close_hole(&mut self, direction: Direction, to: u64, seen: bool, observer: &mut dyn Observer) {
+        if self.halves[direction as usize].next() < to {
+            self.run_waited(direction, observer);
+        }
+        loop {
+            match self.halves[direction as usize].close_hole(to, seen) {
+                Closed::Nothing => return,
+                Closed::Skip => {
+                    self.run(direction, &[], 0, false, observer);
+                }
+                Closed::Gap(length) => return self.report_gap(direction, length, observer),
+            }
+        }
+    }
+
+    /// Lets `direction` go on without what its flow waits for in the other one.
+    fn run_waited(&mut self, direction: Direction, observer: &mut dyn Observer) {
+        while self.halves[direction as usize].blocked_since.is_some()
+            && self.run(direction, &[], 0, true, observer)
+        {}
     }
 
     /// Takes in what waited and is in order by now, and lets a blocked flow go on.
     fn settle(&mut self, direction: Direction, observer: &mut dyn Observer) {
+        self.unblock(direction, observer);
         while let Some((position, length, bytes, time)) = self.halves[direction as usize].release() {
             self.offer(direction, position, length, &bytes, time, observer);
+            self.unblock(direction, observer);
         }
+    }
+
+    /// `direction` may have come on: lets the other flow, if it is blocked, go on, and so forth.
+    fn unblock(&mut self, direction: Direction, observer: &mut dyn Observer) {
         let mut direction = direction.opposite();
         while self.halves[direction as usize].blocked_since.is_some() {
             let came_on = self.run(direction, &[], 0, false, observer);
@@ -177,9 +212,6 @@ impl Connection {
     }
 
     fn report_gap(&mut self, direction: Direction, length: u64, observer: &mut dyn Observer) {
-        if length == 0 {
-            return;
-        }
         let side = self.side();
         match &mut self.stage {
             Stage::Detecting => {
@@ -203,8 +235,9 @@ impl Connection {
     }
 
     fn give_up_first_hole(&mut self, direction: Direction, observer: &mut dyn Observer) {
-        let lost = self.halves[direction as usize].close_first_hole();
-        self.report_gap(direction, lost, observer);
+        if let Some(to) = self.halves[direction as usize].held_position() {
+            self.close_hole(direction, to, false, observer);
+        }
         self.settle(direction, observer);
     }
 
@@ -219,9 +252,8 @@ impl Connection {
         {
             self.give_up_first_hole(direction, observer);
         }
-        let lost = self.halves[direction as usize].close_hole(position);
-        if lost > 0 {
-            self.report_gap(direction, lost, observer);
+        if self.halves[direction as usize].next() < position {
+            self.close_hole(direction, position, false, observer);
             self.settle(direction, observer);
         }
     }
@@ -237,14 +269,15 @@ impl Connection {
             }
         }
         for direction in [Direction::Egress, Direction::Ingress] {
-            let half = &self.halves[direction as usize];
-            if half
-                .blocked_since
-                .is_some_and(|since| now >= since.saturating_add(limits.patience))
+            while let Some(since) = self.halves[direction as usize].blocked_since
+                && now >= since.saturating_add(limits.patience)
             {
-                self.run(direction, &[], 0, true, observer);
+                let came_on = self.run(direction, &[], 0, true, observer);
                 self.tell_end(direction, observer);
                 self.settle(direction, observer);
+                if !came_on {
+                    break;
+                }
             }
         }
     }
@@ -299,12 +332,11 @@ impl Connection {
         while self.halves[direction as usize].held_position().is_some() {
             self.give_up_first_hole(direction, observer);
         }
-        let half = &mut self.halves[direction as usize];
+        let half = &self.halves[direction as usize];
         if let Some(position) = position
             && half.has_begun()
         {
-            let lost = half.close_hole(half.extend(position));
-            self.report_gap(direction, lost, observer);
+            self.close_hole(direction, half.extend(position), false, observer);
         }
     }
 
@@ -312,6 +344,11 @@ impl Connection {
     pub(super) fn close(&mut self, positions: [Option<u32>; 2], time: u64, observer: &mut dyn Observer) {
         if self.is_ignored() {
             return;
+        }
+        for half in &mut self.halves {
+            if !std::mem::replace(&mut half.ended, true) {
+                half.end_untold = Some(time);
+            }
         }
         self.run_out(positions, observer);
         let side = self.side();
@@ -357,10 +394,12 @@ impl Connection {
             self.flush(direction, positions[direction as usize], observer);
         }
         for direction in [self.to_server, self.to_server.opposite()] {
-            if self.halves[direction as usize].blocked_since.is_some() {
-                self.run(direction, &[], 0, true, observer);
-                self.tell_end(direction, observer);
+            while self.halves[direction as usize].blocked_since.is_some() {
+                let came_on = self.run(direction, &[], 0, true, observer);
                 self.settle(direction, observer);
+                if !came_on {
+                    break;
+                }
             }
             self.tell_end(direction, observer);
         }
@@ -394,9 +433,15 @@ impl Connection {
         half.buffer = buffer;
         half.trim_marks();
         if half.buffer.len() > Limits::BUFFER {
+            if !waited {
+                self.run_waited(direction, observer);
+            }
+            let half = &mut self.halves[direction as usize];
             let lost = half.buffer.len() as u64;
-            half.discard();
-            self.report_gap(direction, lost, observer);
+            if lost > Limits::BUFFER as u64 {
+                half.discard();
+                self.report_gap(direction, lost, observer);
+            }
         }
         consumed > 0
     }
@@ -415,7 +460,11 @@ impl Connection {
             let protocol = match &mut self.stage {
                 Stage::Ignored => return bytes.len(),
                 Stage::Detecting => {
-                    at += self.detect(direction, &bytes[at..], observer);
+                    let passed = self.detect(direction, &bytes[at..], observer);
+                    let half = &mut self.halves[direction as usize];
+                    let start = half.next() - (bytes.len() - at) as u64;
+                    half.passed(start + passed as u64);
+                    at += passed;
                     match self.stage {
                         Stage::Detecting => return at,
                         _ => continue,
@@ -428,7 +477,9 @@ impl Connection {
             let input = Input {
                 bytes: &bytes[at..],
                 time_before: half.time_before,
-                waited,
+                // Not for what follows: that has its own time.
+                waited: waited && at == 0,
+                end_unseen: half.end_unseen,
                 position,
                 marks: &half.marks,
             };
@@ -443,6 +494,7 @@ impl Connection {
             debug_assert!(progress.consumed <= input.bytes.len());
             let consumed = progress.consumed.min(input.bytes.len());
             half.time_before = input.time_until(consumed);
+            half.end_unseen &= consumed == 0;
             at += consumed;
             half.blocked_since = None;
             match progress.then {
@@ -453,10 +505,11 @@ impl Connection {
                     half.time_before = input.time_until(consumed + here);
                     at += here;
                     if (here as u64) < n {
-                        let until = half.next() + (n - here as u64);
+                        let until = half.next().saturating_add(n - here as u64);
                         half.skip_to(until);
                         if n - here as u64 >= WORTH_TELLING {
-                            observer.need(self.info.id, direction, Need::From(until as u32));
+                            // The last byte's time is.
+                            observer.need(self.info.id, direction, Need::From((until - 1) as u32));
                         }
                         return at;
                     }
@@ -495,9 +548,7 @@ impl Connection {
     /// The other half is to be read anew, too: what it holds is blocked until this one has gone on.
     fn change_over(&mut self, direction: Direction) {
         let other = &mut self.halves[direction.opposite() as usize];
-        if !other.skips() || !other.ended {
-            other.stop_skipping();
-        }
+        other.stop_skipping();
         other.blocked_since = Some(u64::MAX);
     }
 
@@ -546,7 +597,9 @@ impl Connection {
                         }
                         self.stage = Stage::Speaking((detector.create)(self.fresh));
                         self.change_over(direction);
-                        observer.lost(&self.info, Some(detector.name), Loss::ResyncBytes, at as u64);
+                        if at > 0 {
+                            observer.lost(&self.info, Some(detector.name), Loss::ResyncBytes, at as u64);
+                        }
                         observer.detected(&self.info, self.side(), detector.name);
                         return at;
                     }

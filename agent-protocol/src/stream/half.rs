@@ -21,6 +21,17 @@ pub(crate) enum Offer {
     Bytes(usize),
 }
 
+/// What became of a hole.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// There is none, or it lies in a skip that is not over.
+    Nothing,
+    /// A skip is over.
+    Skip,
+    /// Bytes are missing: so many, with the unconsumed bytes before them, which are discarded.
+    Gap(u64),
+}
+
 /// One direction of a connection.
 ///
 /// Positions are 64 bits wide here: the 32 bits of the source, extended by the nearest distance.
@@ -32,6 +43,8 @@ pub(crate) struct Half {
     pub(crate) marks: Vec<Mark>,
     /// Time of the last byte consumed or skipped.
     pub(crate) time_before: u64,
+    /// The last byte skipped was lost, `time_before` is of one before it.
+    pub(crate) end_unseen: bool,
     /// Nothing is needed before this position.
     skip_until: u64,
     /// Bytes up to here went by and were not captured.
@@ -59,12 +72,20 @@ impl Half {
         self.next.is_some()
     }
 
-    /// The 64-bit position nearest to what is next.
+    /// The 64-bit position nearest to what is next, or to the end of a skip, of which the source may deliver nothing.
     pub(crate) fn extend(&self, position: u32) -> u64 {
-        match self.next {
-            Some(next) => next.saturating_add_signed(i64::from(position.wrapping_sub(next as u32) as i32)),
-            None => (1 << 32) + u64::from(position),
+        let Some(next) = self.next else {
+            return (1 << 32) + u64::from(position);
+        };
+        let nearest = |to: u64| to.saturating_add_signed(i64::from(position.wrapping_sub(to as u32) as i32));
+        let candidate = nearest(next);
+        if next < self.skip_until && self.skip_until != FOREVER {
+            let other = nearest(self.skip_until);
+            if other.abs_diff(self.skip_until) < candidate.abs_diff(next) {
+                return other;
+            }
         }
+        candidate
     }
 
     /// Position of the first unconsumed byte.
@@ -77,8 +98,9 @@ impl Half {
         self.next.unwrap_or(0)
     }
 
-    pub(crate) fn skips(&self) -> bool {
-        self.next() < self.skip_until
+    /// Where a chunk may begin at most to be in order. The last byte of a skip is waited for: its time is needed.
+    fn reach(&self) -> u64 {
+        self.next().max(self.skip_until.saturating_sub(1))
     }
 
     /// Takes note of `[position, position + length)`, seen at `time`, of which `bytes` were captured.
@@ -90,7 +112,7 @@ impl Half {
         if end <= next {
             return Offer::Nothing;
         }
-        if position > floor {
+        if position > self.reach() {
             let at = self
                 .pending
                 .partition_point(|segment| segment.position <= position);
@@ -109,6 +131,7 @@ impl Half {
         if floor > next {
             // Inside a skip, a hole is none.
             self.next = Some(end.min(floor));
+            self.end_unseen = false;
             self.time_before = time;
             if end < floor {
                 return Offer::Nothing;
@@ -133,8 +156,7 @@ impl Half {
 
     /// A pending chunk that is in order by now.
     pub(crate) fn release(&mut self) -> Option<(u64, u32, Vec<u8>, u64)> {
-        let floor = self.next().max(self.skip_until);
-        if self.pending.front()?.position > floor {
+        if self.pending.front()?.position > self.reach() {
             return None;
         }
         let segment = self.pending.pop_front()?;
@@ -157,31 +179,30 @@ impl Half {
         self.pending.front().map(|segment| segment.position)
     }
 
-    /// Closes the hole of bytes that went by uncaptured, as far as they are needed. Returns its length with the
-    /// unconsumed bytes before it, which are discarded; 0 where there is none.
-    pub(crate) fn close_truncation(&mut self) -> u64 {
-        self.close_hole(self.missing_until)
+    /// End of the bytes that went by uncaptured.
+    pub(crate) fn missing_until(&self) -> u64 {
+        self.missing_until
     }
 
-    /// Gives up what is missing before the first chunk that waits.
-    pub(crate) fn close_first_hole(&mut self) -> u64 {
-        self.held_position().map_or(0, |to| self.close_hole(to))
-    }
-
-    /// Gives up what is missing before `to`.
-    pub(crate) fn close_hole(&mut self, to: u64) -> u64 {
-        let from = self.next();
-        if to <= from || self.next.is_none() {
-            return 0;
+    /// Gives up what is missing before `to`, one piece a time: the part that is skipped, then the rest.
+    /// `seen`: it went by, when the last byte there is did.
+    pub(crate) fn close_hole(&mut self, to: u64, seen: bool) -> Closed {
+        let Some(next) = self.next.filter(|&next| next < to) else {
+            return Closed::Nothing;
+        };
+        if next < self.skip_until {
+            let end = to.min(self.skip_until);
+            self.next = Some(end);
+            if end < self.skip_until {
+                return Closed::Nothing;
+            }
+            self.end_unseen = !seen;
+            return Closed::Skip;
         }
-        if to <= self.skip_until {
-            self.next = Some(to);
-            return 0;
-        }
-        let length = to - from.max(self.skip_until) + self.buffer.len() as u64;
+        let length = to - next + self.buffer.len() as u64;
         self.next = Some(to);
         self.discard();
-        length
+        Closed::Gap(length)
     }
 
     /// Forgets the unconsumed bytes.
@@ -193,8 +214,16 @@ impl Half {
         self.marks.clear();
     }
 
+    /// What lies before `position` is done with.
+    pub(crate) fn passed(&mut self, position: u64) {
+        if let Some(mark) = self.marks.iter().rev().find(|mark| mark.position < position) {
+            self.time_before = mark.time;
+        }
+    }
+
     /// Skips what comes, up to `position`; the unconsumed bytes end before it.
     pub(crate) fn skip_to(&mut self, position: u64) {
+        self.end_unseen = false;
         self.skip_until = position;
         if position == FOREVER {
             self.pending.clear();

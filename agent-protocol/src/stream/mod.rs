@@ -1,11 +1,13 @@
 //! From chunks in any order to the bytes that a protocol sees.
 //!
-//! [`Half`](half::Half) keeps one direction in order and makes holes explicit, `Connection` drives
+//! `Half` keeps one direction in order and makes holes explicit, `Connection` drives
 //! detection and the protocol over both, and [`Connections`] is the bounded table of all of them.
 
 mod connection;
 mod half;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::{Connections, Limits};
 

@@ -16,24 +16,27 @@ pub struct Limits {
     pub held_bytes: usize,
     /// How long a blocked flow may wait for what is late in the other one, in nanoseconds.
     pub patience: u64,
-    /// How long a hole may wait for what is late, in nanoseconds. A source that reports what the receiver has
+    /// How long a hole may wait for what is late, in nanoseconds; with 0 it does not wait. A source that reports what the receiver has
     /// acknowledged can be generous: bytes lost on their way to it will be sent again.
     pub hole_patience: u64,
 }
 
 impl Limits {
+    /// What does for most sources.
+    pub const DEFAULT: Limits = Limits {
+        connections: 65_536,
+        held_bytes: 1 << 20,
+        patience: 200_000_000,
+        hole_patience: 200_000_000,
+    };
+
     /// Unconsumed bytes per direction; a protocol that wants more for one message loses them.
     pub const BUFFER: usize = 256 << 10;
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            connections: 65_536,
-            held_bytes: 1 << 20,
-            patience: 200_000_000,
-            hole_patience: 200_000_000,
-        }
+        Limits::DEFAULT
     }
 }
 
@@ -167,7 +170,8 @@ impl Connections {
                 return false;
             };
             connection.tick(now, &self.limits, observer);
-            connection.waits()
+            connection.queued = connection.waits();
+            connection.queued
         });
         self.waiting = waiting;
     }
@@ -187,9 +191,8 @@ impl Connections {
         let Some(connection) = &mut self.slots[slot as usize] else {
             return;
         };
-        let waited = connection.waits();
         act(connection, &self.limits);
-        if connection.waits() && !waited {
+        if connection.waits() && !std::mem::replace(&mut connection.queued, true) {
             self.waiting.push(slot);
         }
     }

@@ -88,6 +88,7 @@ impl Observer for Report {
                 seen.path = owned(session.path);
                 seen.sizes = [Some(session.bytes_to_server), Some(session.bytes_to_client)];
             }
+            other => panic!("no HTTP: {other:?}"),
         }
         self.seen.push(seen);
         self.details.push(format!("{transaction:?}"));

@@ -3,14 +3,15 @@
 use super::network;
 use super::{Context, Description, Kind, Scratch};
 use crate::metrics::{Instrument, InstrumentKind};
-use crate::value::Key;
+use crate::value::{Key, Value};
 use opentelemetry_semantic_conventions::attribute::{
-    DB_COLLECTION_NAME, DB_NAMESPACE, DB_OPERATION_NAME, DB_QUERY_SUMMARY, DB_QUERY_TEXT,
-    DB_RESPONSE_RETURNED_ROWS, DB_RESPONSE_STATUS_CODE, DB_SYSTEM_NAME,
+    DB_COLLECTION_NAME, DB_NAMESPACE, DB_OPERATION_BATCH_SIZE, DB_OPERATION_NAME, DB_QUERY_SUMMARY,
+    DB_QUERY_TEXT, DB_RESPONSE_RETURNED_ROWS, DB_RESPONSE_STATUS_CODE, DB_SYSTEM_NAME, SERVER_ADDRESS,
+    SERVER_PORT,
 };
 use opentelemetry_semantic_conventions::metric as semconv;
-use redwire_protocol::connection::Side;
-use redwire_protocol::protocol::postgres;
+use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
+use redwire_protocol::protocol::{postgres, redis};
 use std::fmt::Write as _;
 
 /// User of a session; `db.user` is deprecated without a successor.
@@ -112,5 +113,81 @@ pub(super) fn postgres<'a>(
         _ => {}
     }
     measure(context, &mut to);
+    to
+}
+
+/// Arguments that are shown as such.
+const ARGUMENTS: u32 = 8;
+
+static CACHE_REQUESTS: Instrument = Instrument {
+    name: "redwire.cache.requests",
+    unit: "{value}",
+    description: "Values that reads asked for, by whether they were there.",
+    kind: InstrumentKind::Counter,
+};
+
+/// Whether a value was there: `hit` or `miss`.
+const RESULT: Key = "result";
+
+pub(super) fn redis<'a>(
+    record: &'a redis::Record<'a>,
+    context: Context<'a>,
+    scratch: &'a mut Scratch,
+) -> Description<'a> {
+    scratch.name.clear();
+    // Without the database: the conventions for Redis keep it out of the name.
+    scratch.name.push_str(record.operation.unwrap_or("redis"));
+    scratch.url.clear();
+    scratch.url.push_str(record.operation.unwrap_or_default());
+    for _ in 0..record.arguments.min(ARGUMENTS) {
+        scratch.url.push_str(" ?");
+    }
+    if record.arguments > ARGUMENTS {
+        let _ = write!(scratch.url, " … ({} arguments)", record.arguments);
+    }
+    scratch.template.clear();
+    if let Some(namespace) = record.namespace {
+        let _ = write!(scratch.template, "{namespace}");
+    }
+    let scratch: &'a Scratch = scratch;
+    let mut to = Description::new("Redis", &scratch.name, Kind::from(context.side));
+    to.both(DB_SYSTEM_NAME, "redis");
+    if let Some(operation) = record.operation {
+        to.both(DB_OPERATION_NAME, operation);
+        to.span(DB_QUERY_TEXT, scratch.url.as_str());
+    }
+    if record.namespace.is_some() {
+        to.both(DB_NAMESPACE, scratch.template.as_str());
+    }
+    if let Some(size) = record.batch_size {
+        to.span(DB_OPERATION_BATCH_SIZE, size);
+    }
+    if let Some(code) = record.status_code {
+        to.both(DB_RESPONSE_STATUS_CODE, code);
+    }
+    server(context, &mut to);
+    if let Some(reason) = context.transaction.error {
+        to.error(reason);
+    }
+    measure(context, &mut to);
+    to
+}
+
+/// What a read found in a cache: `hit` or `miss`, `n` times.
+pub(crate) fn cache(
+    connection: &ConnectionInfo,
+    side: Side,
+    result: &'static str,
+    n: u32,
+) -> Description<'static> {
+    let mut to = Description::new("Redis", "cache", Kind::from(side));
+    to.metric(DB_SYSTEM_NAME, "redis");
+    to.metric(RESULT, result);
+    let (_, server) = super::client_and_server(connection, side);
+    if let Endpoint::Inet(address) = server {
+        to.metric(SERVER_ADDRESS, Value::Ip(address.ip()));
+        to.metric(SERVER_PORT, address.port());
+    }
+    to.measure(&CACHE_REQUESTS, f64::from(n));
     to
 }

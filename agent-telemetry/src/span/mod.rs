@@ -6,6 +6,7 @@
 mod batch;
 mod database;
 mod http;
+mod messaging;
 mod network;
 mod rpc;
 mod websocket;
@@ -21,6 +22,7 @@ use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
 use redwire_protocol::transaction::{Record, Transaction};
 
+pub(crate) use database::cache;
 pub(crate) use rpc::messages;
 pub(crate) use websocket::open_connections;
 
@@ -216,7 +218,9 @@ impl Scratch {
 pub(crate) fn describe<'a>(context: Context<'a>, scratch: &'a mut Scratch) -> Description<'a> {
     match &context.transaction.record {
         Record::Http(record) => http::describe(record, context, scratch),
+        Record::Amqp(record) => messaging::amqp(record, context, scratch),
         Record::Postgres(record) => database::postgres(record, context, scratch),
+        Record::Redis(record) => database::redis(record, context, scratch),
         Record::Rpc(record) => rpc::describe(record, context, scratch),
         Record::WebSocket(record) => websocket::describe(record, context, scratch),
     }

@@ -125,6 +125,10 @@ pub fn telemetry(args: &ExportArgs, file: &File) -> Result<Config> {
             interval.context("OTEL_METRIC_EXPORT_INTERVAL: must be a number of milliseconds above 0")?;
         config.metric_interval = std::time::Duration::from_millis(interval);
     }
+    if let Ok(size) = std::env::var("OTEL_BSP_MAX_QUEUE_SIZE") {
+        let size = size.parse().ok().filter(|&spans| spans > 0);
+        config.span_queue = size.context("OTEL_BSP_MAX_QUEUE_SIZE: must be a number of spans above 0")?;
+    }
     Ok(config)
 }
 

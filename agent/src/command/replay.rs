@@ -23,6 +23,8 @@ pub fn run(args: &Replay) -> Result<u8> {
     let file = File::default();
     let mut config = super::telemetry(&args.export, &file)?;
     config.when_full = WhenFull::Wait;
+    // A capture's reader wants what is in it, whatever its callers sampled.
+    config.parent_based = false;
     let otlp = super::otlp(&args.export, &file)?;
     let mut outputs = Outputs {
         otlp: otlp.is_on().then_some(otlp),

@@ -6,11 +6,21 @@ use crate::discover::{self, Registry};
 use crate::source::ebpf::Source;
 use crate::worker::{Shared, Worker};
 use anyhow::{Context as _, Result, bail};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::AsyncInstrument;
+use opentelemetry_semantic_conventions::resource::{
+    HOST_NAME, PROCESS_PID, SERVICE_INSTANCE_ID, SERVICE_VERSION,
+};
 use redwire_common::counter;
 use redwire_protocol::connection::ProcessId;
-use redwire_telemetry::{Counters, Outputs, Pipeline, Resources, ServiceInstance, TableConfig};
+use redwire_telemetry::{Counters, Outputs, Own, Pipeline, Resources, ServiceInstance, TableConfig};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How long a collector may take for what is left at the end.
 const LAST_EXPORT: Duration = Duration::from_secs(10);
@@ -20,11 +30,6 @@ const LAST_EXPORT: Duration = Duration::from_secs(10);
 /// # Errors
 /// What is wrong with configuration, privileges, kernel or collector, and what to do about it.
 pub fn run(args: &Run) -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_max_level(args.log)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
     let file = super::file(&args.selection)?;
     let selection = super::selection(&args.selection, &file)?;
     let options = super::capture(&args.capture, &file, &selection)?;
@@ -39,6 +44,8 @@ pub fn run(args: &Run) -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
+    let own = Own::start(&otlp, &agent(), runtime.handle())?;
+    log(args.log, &own);
     let mut outputs = Outputs::default();
     if otlp.is_on() {
         if let Err(unreachable) = runtime.block_on(redwire_telemetry::check(&otlp)) {
@@ -84,6 +91,8 @@ pub fn run(args: &Run) -> Result<()> {
 
     let mut pipeline = Pipeline::start(config, outputs, resources, runtime.handle())?;
     let shared = Arc::new(Shared::default());
+    own.observe(pipeline.counters());
+    observe(&own, &shared);
     let worker = Worker::new(source, pipeline.worker(), registry, shared.clone());
     let worker = std::thread::Builder::new()
         .name("worker".to_owned())
@@ -97,7 +106,84 @@ pub fn run(args: &Run) -> Result<()> {
     for line in report(&shared, &counters) {
         tracing::info!("{line}");
     }
+    runtime.block_on(own.shutdown(LAST_EXPORT));
     Ok(())
+}
+
+/// Who the agent is, for its own telemetry.
+fn agent() -> ServiceInstance {
+    let host = discover::Host::this();
+    let pid = std::process::id();
+    ServiceInstance::new("redwire")
+        .with(SERVICE_VERSION, env!("CARGO_PKG_VERSION"))
+        .with(SERVICE_INSTANCE_ID, format!("{}-{pid}", host.boot))
+        .with(HOST_NAME, host.name)
+        .with(PROCESS_PID, i64::from(pid))
+}
+
+/// Logs to standard error and, where there is an endpoint, to the collector. Libraries only warn.
+fn log(level: tracing::Level, own: &Own) {
+    let ours = Targets::new()
+        .with_default(tracing::Level::WARN)
+        .with_target("redwire", level);
+    let terminal = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_filter(ours);
+    tracing_subscriber::registry()
+        .with(own.layer())
+        .with(terminal)
+        .init();
+}
+
+/// What the kernel programs count, with the reason that `redwire.capture.bytes` and `redwire.capture.events` give.
+const COUNTED: &[(u32, &str, &str)] = &[
+    (counter::CAPTURED_BYTES, "redwire.capture.bytes", "captured"),
+    (counter::UNNEEDED_BYTES, "redwire.capture.bytes", "not_needed"),
+    (counter::UNCAPTURED_BYTES, "redwire.capture.bytes", "not_captured"),
+    (counter::LOST_BYTES, "redwire.capture.bytes", "ring_full"),
+    (counter::LOST_EVENTS, "redwire.capture.events.lost", "ring_full"),
+    (counter::UNPLACED_CALLS, "redwire.capture.events.lost", "unplaced"),
+    (
+        counter::PROCESSES_FULL,
+        "redwire.capture.events.lost",
+        "processes_full",
+    ),
+];
+
+/// Exports the kernel programs' counters.
+fn observe(own: &Own, shared: &Arc<Shared>) {
+    let Some(meter) = own.meter() else { return };
+    for (name, unit, what) in [
+        (
+            "redwire.capture.bytes",
+            "By",
+            "Bytes of payload of the selected connections, by what became of them.",
+        ),
+        (
+            "redwire.capture.events.lost",
+            "{event}",
+            "Events of the kernel programs that were lost, by reason.",
+        ),
+    ] {
+        let shared = shared.clone();
+        let callback = move |observer: &dyn AsyncInstrument<u64>| {
+            let kernel = shared.kernel();
+            for &(index, _, state) in COUNTED.iter().filter(|(_, of, _)| *of == name) {
+                observer.observe(
+                    kernel.get(index),
+                    &[KeyValue::new("redwire.capture.state", state)],
+                );
+            }
+        };
+        meter
+            .u64_observable_counter(name)
+            .with_unit(unit)
+            .with_description(what)
+            .with_callback(callback)
+            .build();
+    }
 }
 
 /// Waits for SIGTERM, SIGINT or the end of the time.

@@ -6,7 +6,7 @@ mod service;
 
 pub use process::Process;
 pub use registry::Registry;
-pub use service::{Host, instance, service_name};
+pub use service::{Host, forked, instance, service_name};
 
 use crate::config::Selection;
 use redwire_common::verdict;

@@ -68,16 +68,18 @@ impl Process {
         })
     }
 
-    /// Takes the environment that the kernel programs saw, NUL-separated, where `/proc` came too late.
+    /// Takes the environment that the kernel programs saw when it was executed, NUL-separated and possibly cut off.
+    /// It wins over `/proc`, which comes too late for a short life, and where a program writes its title over it.
     pub fn with_environment(mut self, name: &str, environment: &[u8]) -> Process {
         if self.name.is_empty() {
             self.name = name.to_owned();
         }
-        if self.environment.is_empty() {
-            let strings = environment.split(|&b| b == 0).map(String::from_utf8_lossy);
-            let pairs = strings.filter_map(|s| s.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())));
-            self.environment = pairs.collect();
-        }
+        let strings = environment.split(|&b| b == 0).map(String::from_utf8_lossy);
+        let mut pairs: Vec<(String, String)> = strings
+            .filter_map(|s| s.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())))
+            .collect();
+        pairs.append(&mut self.environment);
+        self.environment = pairs;
         self
     }
 

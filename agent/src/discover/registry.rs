@@ -1,6 +1,6 @@
 //! Tells telemetry which process is which service instance.
 
-use super::{Host, Process, instance, judge};
+use super::{Host, Process, forked, instance, judge};
 use crate::config::Selection;
 use crate::source::ebpf::Processes;
 use redwire_common::verdict;
@@ -44,12 +44,11 @@ impl Processes for Registry {
     }
 
     fn forked(&mut self, parent: ProcessId, child: ProcessId) {
-        match Process::read(child.0) {
-            Some(found) => self.add(&found),
-            None => self
-                .resources
-                .set(child, self.resources.get(Some(parent)).instance().clone()),
-        }
+        // A child has its parent's environment, which the parent may have written over in its memory.
+        let parent = self.resources.get(Some(parent)).instance().clone();
+        let started = Process::read(child.0).map_or(0, |found| found.started);
+        self.resources
+            .set(child, forked(parent, child.0, started, &self.host));
     }
 
     fn ended(&mut self, process: ProcessId) {

@@ -14,8 +14,10 @@ use redwire_telemetry::{ResourceValue, ServiceInstance};
 pub fn instance(process: &Process, host: &Host) -> ServiceInstance {
     let mut instance = named(process);
     if instance.get(SERVICE_INSTANCE_ID).is_none() {
-        let id = format!("{}-{}-{}", host.boot, process.pid, process.started);
-        instance = instance.with(SERVICE_INSTANCE_ID, id);
+        instance = instance.with(
+            SERVICE_INSTANCE_ID,
+            instance_id(process.pid, process.started, host),
+        );
     }
     instance = instance
         .with(PROCESS_PID, i64::from(process.pid))
@@ -29,6 +31,18 @@ pub fn instance(process: &Process, host: &Host) -> ServiceInstance {
         instance = instance.with(CONTAINER_ID, container.as_str());
     }
     instance
+}
+
+/// The service instance of a child of a process, until it executes something else.
+pub fn forked(parent: ServiceInstance, pid: u32, started: u64, host: &Host) -> ServiceInstance {
+    parent
+        .with(SERVICE_INSTANCE_ID, instance_id(pid, started, host))
+        .with(PROCESS_PID, i64::from(pid))
+}
+
+/// What identifies a process for ever.
+fn instance_id(pid: u32, started: u64, host: &Host) -> String {
+    format!("{}-{pid}-{started}", host.boot)
 }
 
 /// `service.name` of a process.
@@ -139,15 +153,15 @@ mod tests {
     #[test]
     fn names_from_what_is_run() {
         assert_eq!(
-            name(&process(&["python3", "/srv/shop.py", "--port", "1"], &[])),
+            program_name(&process(&["python3", "/srv/shop.py", "--port", "1"], &[])),
             "shop"
         );
         assert_eq!(
-            name(&process(&["python3", "-m", "http.server"], &[])),
+            program_name(&process(&["python3", "-m", "http.server"], &[])),
             "http.server"
         );
         assert_eq!(
-            name(&process(&["python3", "/opt/venv/bin/uvicorn", "app:app"], &[])),
+            program_name(&process(&["python3", "/opt/venv/bin/uvicorn", "app:app"], &[])),
             "uvicorn"
         );
         assert_eq!(

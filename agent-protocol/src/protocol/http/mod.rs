@@ -3,6 +3,7 @@
 pub(crate) mod forwarded;
 pub mod v1;
 pub mod v2;
+mod websocket;
 
 /// What is known of an exchange. Names as in RFC 9110; unknown things are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

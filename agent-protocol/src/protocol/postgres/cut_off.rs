@@ -4,6 +4,7 @@ use super::matching::{Failed, Matcher, Pending};
 use super::outcome::{Outcome, Reason};
 use super::queue::{Entry, Kind};
 use super::session::Prepared;
+use crate::loss::Loss;
 use crate::output::Output;
 
 /// What the messages would have made of the session.
@@ -26,6 +27,7 @@ impl Matcher {
         };
         let mut answered = Some(std::mem::take(&mut self.current));
         while let Some(front) = self.queue.front()
+            && front.kind != Kind::Hole
             && (all || front.kind != Kind::Sync)
         {
             let current = answered.take().unwrap_or_default();
@@ -80,12 +82,18 @@ impl Matcher {
                 _ => {}
             }
         }
-        if let Some(pending) = shadow.pending {
-            self.emit_pending(pending, reason, end, output);
-        }
-        if let Some(failed) = shadow.failed {
+        // Whether a Bind followed is not known where what followed is missing.
+        let known = self.queue.front().is_none_or(|front| front.kind == Kind::Sync);
+        let bound = |failed: &mut Failed| failed.portal.is_some();
+        if let Some(failed) = shadow.failed.take_if(|failed| known || bound(failed)) {
             self.emit_failed(failed, output);
         }
+        let named = |pending: &mut Pending| pending.prepared.name.is_some();
+        if let Some(pending) = shadow.pending.take_if(|pending| known || named(pending)) {
+            self.emit_pending(pending, reason, end, output);
+        }
+        let unknown = u64::from(shadow.failed.is_some()) + u64::from(shadow.pending.is_some());
+        output.lost(Loss::UnpairedRequest, unknown);
         self.queue.settle();
     }
 
@@ -135,7 +143,10 @@ impl Matcher {
                     portal.suspended = None;
                     (portal.prepared.clone(), portal.start.take())
                 }
-                None => (Prepared::default(), None),
+                None => (
+                    Prepared::default(),
+                    Some(self.session.unknown_portal(entry.start)),
+                ),
             },
         };
         Some(Outcome {

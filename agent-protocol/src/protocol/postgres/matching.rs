@@ -3,12 +3,12 @@
 //! The server answers in order, so a queue of what was sent pairs exactly as long as nothing is missing. Its
 //! answers also prove what the session holds: a statement is prepared when ParseComplete says so.
 
-use super::frames::{self, Tag};
+use super::frames;
 use super::outcome::{Outcome, Reason};
 use super::proof::Proof;
-use super::queue::{Kind, Queue, Taken};
-use super::session::{Portal, Prepared, Session};
-use super::sql::{self, Script};
+use super::queue::{Entry, Kind, Queue, Taken};
+use super::session::{Prepared, Session, UNSEEN};
+use super::sql::Script;
 use crate::loss::Loss;
 use crate::output::Output;
 use std::collections::VecDeque;
@@ -39,7 +39,7 @@ pub(super) enum Verdict {
 /// How far the first entry of the queue is answered.
 #[derive(Debug, Default)]
 pub(super) struct Current {
-    rows: u64,
+    pub(super) rows: u64,
     /// Statements of a Query that have their answer.
     pub(super) answered: usize,
     /// Something came that ReadyForQuery may follow.
@@ -83,38 +83,36 @@ pub(super) struct Matcher {
     /// Kinds of the answers in this group, and in the one before.
     shape: u64,
     shape_before: u64,
+    /// When the last message of the client began.
+    client_time: u64,
+    /// The client's group of messages is not complete, and it is let go.
+    open: bool,
+    dropping: bool,
+    /// What comes next of the client may be the rest of a group.
+    headless: bool,
     /// Terminate was sent.
-    pub(super) terminated: bool,
+    terminated: bool,
     /// After an error in the extended protocol, up to Sync.
-    skipping: bool,
+    pub(super) skipping: bool,
     /// The server takes CopyData, and Syncs count for nothing.
-    copying: bool,
-}
-
-/// Whether a command tag can be that of an operation; `true` where that is not known.
-fn agrees(operation: &str, tag: &Tag<'_>) -> bool {
-    match operation {
-        "SELECT" | "VALUES" | "TABLE" => tag.verb == "SELECT",
-        "INSERT" | "UPDATE" | "DELETE" | "MERGE" => {
-            matches!(tag.verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE")
-        }
-        "BEGIN" | "COPY" | "SET" | "SHOW" | "TRUNCATE" => tag.verb == operation,
-        "COMMIT" | "END" => matches!(tag.verb, "COMMIT" | "ROLLBACK"),
-        "ROLLBACK" | "ABORT" => tag.verb == "ROLLBACK",
-        _ => true,
-    }
+    pub(super) copying: bool,
 }
 
 impl Matcher {
     pub(super) fn new(exact: bool) -> Matcher {
         Matcher {
             proof: Proof::new(exact),
+            headless: !exact,
             ..Matcher::default()
         }
     }
 
     /// Reports a transaction, now or when it is proved to be one.
     pub(super) fn emit(&mut self, outcome: Outcome, output: &mut dyn Output) {
+        if outcome.start == UNSEEN {
+            output.lost(Loss::UnpairedRequest, 1);
+            return;
+        }
         if self.proof.is_exact() {
             outcome.report(&self.session, output);
             return;
@@ -141,6 +139,12 @@ impl Matcher {
         self.held = VecDeque::new();
     }
 
+    /// A message of the client begins at `start`.
+    pub(super) fn heard(&mut self, kind: u8, start: u64) {
+        self.client_time = start;
+        self.terminated |= kind == b'X';
+    }
+
     /// A message that gets an answer begins at `start`. `names`: of portal and statement.
     pub(super) fn request(
         &mut self,
@@ -158,13 +162,27 @@ impl Matcher {
             Kind::Sync if self.copying => return,
             _ => {}
         }
-        if !self.proof.admits(kind, start, self.queue.is_empty()) {
+        if kind != Kind::CopyEnd && !std::mem::replace(&mut self.open, !kind.ends_group()) {
+            let headless = std::mem::take(&mut self.headless) && kind != Kind::Query && kind != Kind::Login;
+            self.dropping = !self.proof.begin(start) || headless;
+        }
+        if kind.ends_group() {
+            self.proof.end();
+        }
+        if self.dropping {
             self.pass_by(kind, script.as_deref(), names.0);
             output.lost(Loss::UnpairedRequest, u64::from(kind.is_statement()));
         } else if !self.queue.push(kind, start, script, names) {
-            output.lost(Loss::Evicted, self.queue.len() as u64);
-            self.lose(true, output);
+            self.evict(output);
         }
+    }
+
+    /// There is no room for what is not answered.
+    fn evict(&mut self, output: &mut dyn Output) {
+        output.lost(Loss::Evicted, self.open_statements());
+        self.lose(true, output);
+        self.queue.clear();
+        self.dropping = self.open;
     }
 
     /// A message is let go: what it may do to prepared statements makes them unknown.
@@ -184,42 +202,75 @@ impl Matcher {
             b'W' => return Verdict::Replication,
             _ => {}
         }
-        while self
-            .queue
-            .front()
-            .is_some_and(|entry| entry.kind == Kind::CopyEnd)
-        {
-            self.pop();
+        self.settle_hole(output);
+        if self.proof.is_adrift() {
+            return self.drift(reply, waited, output);
         }
         if self.skipping {
             return self.skip(reply, waited, output);
         }
-        let Some(front) = self.queue.front() else {
-            if self.proof.is_exact() {
-                if !waited {
-                    return Verdict::Blocked;
-                }
-                if reply.kind == b'E' {
-                    output.lost(Loss::Unattributed, 1);
+        match self.queue.front() {
+            Some(front) if front.start <= reply.start => {
+                if self.answer(front.kind, reply, output) {
+                    self.settle_hole(output);
                     return Verdict::Taken;
                 }
                 self.lose(true, output);
             }
-            self.unpaired(reply, output);
-            return Verdict::Taken;
-        };
-        if reply.start < front.start {
-            if reply.kind == b'E' {
+            _ if !waited && self.may_be_behind(reply) => return Verdict::Blocked,
+            _ if self.proof.is_exact() && reply.kind == b'E' => {
                 output.lost(Loss::Unattributed, 1);
                 return Verdict::Taken;
             }
-        } else if self.answer(front.kind, reply, output) {
-            self.settle_hole(output);
-            return Verdict::Taken;
+            _ => self.lose(self.proof.is_exact(), output),
         }
-        self.lose(true, output);
-        self.unpaired(reply, output);
+        self.drift(reply, waited, output)
+    }
+
+    /// Whether a request that began before the reply may still be to come.
+    fn may_be_behind(&self, reply: &Reply<'_>) -> bool {
+        self.client_time <= reply.start
+    }
+
+    /// A reply of which it is not known what it is for.
+    fn drift(&mut self, reply: &Reply<'_>, waited: bool, output: &mut dyn Output) -> Verdict {
+        match reply.kind {
+            b'Z' if !waited && self.may_be_behind(reply) => return Verdict::Blocked,
+            b'Z' => {
+                self.drop_begun(reply.start, output);
+                self.forget(output);
+                self.session.set_unseen_portals(reply.body != b"I");
+                let drained = self.queue.is_empty() && !self.open;
+                self.proof.ready_unpaired(reply.end, drained);
+            }
+            b'C' | b'E' | b's' => {
+                self.proof.unpaired(reply.end);
+                output.lost(Loss::UnpairedResponse, 1);
+            }
+            _ => self.proof.unpaired(reply.end),
+        }
         Verdict::Taken
+    }
+
+    /// Lets groups of messages go that began before `time`: their answers are gone.
+    fn drop_begun(&mut self, time: u64, output: &mut dyn Output) {
+        while self.queue.front().is_some_and(|entry| entry.start <= time) {
+            while let Some(taken) = self.pop() {
+                let entry = &taken.entry;
+                if entry.kind == Kind::Hole {
+                    self.pass_hole(output);
+                    break;
+                }
+                output.lost(Loss::UnpairedRequest, u64::from(entry.kind.is_statement()));
+                let name: Box<[u8]> = self.queue.names(&taken).0.into();
+                self.pass_by(entry.kind, entry.script.as_deref(), &name);
+                if entry.kind.ends_group() {
+                    break;
+                }
+                self.dropping |= self.open && self.queue.is_empty();
+            }
+        }
+        self.queue.settle();
     }
 
     /// Takes note of what a group was answered with: types of messages, and command tags.
@@ -238,6 +289,9 @@ impl Matcher {
     fn answer(&mut self, kind: Kind, reply: &Reply<'_>, output: &mut dyn Output) -> bool {
         if !self.proof.is_exact() {
             self.take_shape(reply);
+        }
+        if reply.kind != b'Z' {
+            self.proof.answered();
         }
         let copies = matches!(kind, Kind::Query | Kind::Execute) && !self.current.failed;
         match (kind, reply.kind) {
@@ -288,7 +342,7 @@ impl Matcher {
     }
 
     /// The first entry has its answer.
-    fn pop(&mut self) -> Option<Taken> {
+    pub(super) fn pop(&mut self) -> Option<Taken> {
         self.current = Current::default();
         self.copying = false;
         self.queue.pop()
@@ -319,443 +373,85 @@ impl Matcher {
         if reply.body != b"T" {
             self.drop_portals(output);
         }
-        let overlaps = self.queue.front().is_some_and(|next| next.start < reply.start);
+        if reply.body == b"I" {
+            self.session.set_unseen_portals(false);
+        }
+        let next = self.queue.front().filter(|next| next.kind != Kind::Hole);
+        let overlaps = next.is_some_and(|next| next.start < reply.start);
         self.queue.settle();
         let unlike = self.shape_before != 0 && self.shape_before != self.shape;
         self.shape_before = std::mem::take(&mut self.shape);
-        self.proof
-            .ready(reply.end, overlaps, unlike, self.queue.is_empty());
+        let drained = self.queue.is_empty() && !self.open;
+        self.proof.ready(reply.end, overlaps, unlike, drained);
         self.release(output);
-    }
-
-    /// A reply to nothing that is known.
-    fn unpaired(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        match reply.kind {
-            b'Z' => {
-                self.drop_held(output);
-                if self.proof.ready_unpaired(reply.end) {
-                    self.settle_hole(output);
-                } else {
-                    self.lose(true, output);
-                }
-            }
-            b'C' | b'E' | b's' => {
-                self.proof.disturbed(reply.end);
-                output.lost(Loss::UnpairedResponse, 1);
-            }
-            _ => self.proof.disturbed(reply.end),
-        }
-    }
-
-    /// CommandComplete for a statement of a Query.
-    fn statement_complete(&mut self, reply: &Reply<'_>, output: &mut dyn Output) -> bool {
-        let Some(front) = self.queue.front() else {
-            return false;
-        };
-        let (start, script) = (front.start, front.script.clone());
-        let index = self.current.answered;
-        let count = script.as_ref().and_then(|script| script.count);
-        let rows = self.current.rows;
-        let prepared = Prepared { name: None, script };
-        if !self.fits(&prepared, index, reply) {
-            if !self.proof.is_exact() {
-                return false;
-            }
-            self.current.doubtful |= count != Some(1);
-        }
-        let index = Some(index).filter(|_| !self.current.doubtful);
-        self.complete(start, reply, prepared, index, rows, output);
-        self.current.answered += 1;
-        self.current.rows = 0;
-        self.current.complete = true;
-        true
-    }
-
-    /// Whether a command tag can be that of the statement.
-    fn fits(&self, prepared: &Prepared, index: usize, reply: &Reply<'_>) -> bool {
-        let statement = prepared
-            .script
-            .as_deref()
-            .and_then(|script| script.statement(index));
-        match (
-            statement.and_then(|statement| statement.operation()),
-            frames::tag(reply.body),
-        ) {
-            (Some(operation), Some(tag)) => agrees(operation, &tag),
-            _ => true,
-        }
-    }
-
-    /// Reports a statement that was answered by CommandComplete, and does what it did to the session.
-    fn complete(
-        &mut self,
-        start: u64,
-        reply: &Reply<'_>,
-        prepared: Prepared,
-        index: Option<usize>,
-        rows: u64,
-        output: &mut dyn Output,
-    ) {
-        let tag = frames::tag(reply.body);
-        let script = prepared.script.clone();
-        let statement = index.and_then(|index| script.as_deref()?.statement(index));
-        let operation = statement.and_then(|statement| statement.operation());
-        let verb = tag.map_or("", |tag| tag.verb);
-        let number = tag.and_then(|tag| tag.rows);
-        let commits = matches!(operation, Some("COMMIT" | "END" | "PREPARE"));
-        // SELECT INTO and CREATE TABLE AS return nothing.
-        let makes = verb == "SELECT" && rows == 0 && number != Some(0);
-        let changes = makes || matches!(verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
-        let reads = !makes && matches!(verb, "SELECT" | "FETCH" | "SHOW");
-        let outcome = Outcome {
-            start,
-            end: reply.end,
-            reason: (commits && tag.is_some_and(|tag| tag.text == "ROLLBACK")).then_some(Reason::Rollback),
-            prepared,
-            index,
-            // Of a ROLLBACK it cannot be told whether a COMMIT was asked for.
-            operation: sql::command(verb.as_bytes()).filter(|verb| *verb != "ROLLBACK"),
-            returned: (rows > 0 || reads).then_some(rows),
-            affected: number.filter(|_| changes),
-            ..Outcome::default()
-        };
-        self.emit(outcome, output);
-        match statement.and_then(|statement| statement.deallocates()) {
-            Some(Some(name)) => self.session.close_statement(name.as_bytes()),
-            Some(None) => self.session.close_statements(),
-            None if verb == "DEALLOCATE" || tag.is_some_and(|tag| tag.text == "DISCARD ALL") => {
-                self.session.close_statements();
-            }
-            None => {}
-        }
-    }
-
-    /// ErrorResponse for a statement of a Query: the rest of it is not run.
-    fn statement_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        let Some(front) = self.queue.front() else { return };
-        let (start, script) = (front.start, front.script.clone());
-        let failure = frames::failure(reply.body);
-        let single = script.as_ref().is_some_and(|script| script.count == Some(1));
-        // A syntax error is found before the first statement is run, whichever it is in.
-        let syntax = self.current.answered == 0 && failure.as_str() == Some("42601") && !single;
-        let outcome = Outcome {
-            start,
-            end: reply.end,
-            reason: Some(Reason::Failure(failure)),
-            prepared: Prepared { name: None, script },
-            index: Some(self.current.answered).filter(|_| !self.current.doubtful && !syntax),
-            returned: Some(self.current.rows).filter(|&rows| rows > 0),
-            ..Outcome::default()
-        };
-        self.emit(outcome, output);
-        self.current.complete = true;
-        self.current.failed = true;
-        self.copying = false;
-    }
-
-    fn copy_in(&mut self) {
-        let (gone, ended) = self.queue.swallow_syncs();
-        self.proof.swallowed(gone);
-        self.copying = !ended;
-    }
-
-    /// ParseComplete.
-    fn parsed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        self.flush(output);
-        let Some(taken) = self.pop() else { return };
-        let name = self.queue.names(&taken).0;
-        let (prepared, room) = self.session.prepare(name, taken.entry.script);
-        output.lost(Loss::Evicted, u64::from(!room));
-        self.pending = Some(Pending {
-            prepared,
-            start: taken.entry.start,
-            end: Some(reply.end),
-        });
-    }
-
-    /// Reports the Parse that no Bind followed.
-    fn flush(&mut self, output: &mut dyn Output) {
-        if let Some(pending) = self.pending.take() {
-            self.emit_pending(pending, Reason::Aborted, 0, output);
-        }
-    }
-
-    /// Reports a Parse; one that was not answered, by `reason` at `end`.
-    pub(super) fn emit_pending(
-        &mut self,
-        pending: Pending,
-        reason: Reason,
-        end: u64,
-        output: &mut dyn Output,
-    ) {
-        let outcome = Outcome {
-            start: pending.start,
-            end: pending.end.unwrap_or(end),
-            reason: pending.end.is_none().then_some(reason),
-            prepared: pending.prepared,
-            index: Some(0),
-            prepares: true,
-            ..Outcome::default()
-        };
-        self.emit(outcome, output);
-    }
-
-    /// ErrorResponse to a Parse. An unnamed one may be for a Bind that comes.
-    fn parse_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        self.flush(output);
-        let Some(taken) = self.pop() else { return };
-        let prepared = Prepared::new(self.queue.names(&taken).0, taken.entry.script);
-        let named = prepared.name.is_some();
-        if !named {
-            // The old one is gone before the new one is read.
-            self.session.close_statement(b"");
-        }
-        let failed = self.fail(prepared, taken.entry.start, None, reply);
-        if named {
-            self.emit_failed(failed, output);
-        } else {
-            self.failed = Some(failed);
-        }
-    }
-
-    /// The server skips what comes, up to Sync.
-    fn fail(
-        &mut self,
-        prepared: Prepared,
-        start: u64,
-        portal: Option<Box<[u8]>>,
-        reply: &Reply<'_>,
-    ) -> Failed {
-        self.skipping = true;
-        let outcome = Outcome {
-            start,
-            end: reply.end,
-            reason: Some(Reason::Failure(frames::failure(reply.body))),
-            prepared,
-            index: Some(0),
-            ..Outcome::default()
-        };
-        Failed { outcome, portal }
-    }
-
-    pub(super) fn emit_failed(&mut self, failed: Failed, output: &mut dyn Output) {
-        let outcome = Outcome {
-            prepares: failed.portal.is_none(),
-            ..failed.outcome
-        };
-        self.emit(outcome, output);
-    }
-
-    /// BindComplete.
-    fn bound(&mut self, output: &mut dyn Output) {
-        let Some((taken, prepared, start)) = self.pop_bind(output) else {
-            return;
-        };
-        let portal = self.queue.names(&taken).0;
-        if let Some(old) = self.session.open_portal(portal, prepared, start) {
-            self.finish_portal(old, output);
-        }
-    }
-
-    /// A Bind has its answer: of which statement, and where its transaction begins.
-    fn pop_bind(&mut self, output: &mut dyn Output) -> Option<(Taken, Prepared, u64)> {
-        let taken = self.pop()?;
-        let start = taken.entry.start;
-        let unnamed = self.queue.names(&taken).1.is_empty();
-        if let Some(pending) = self.pending.take() {
-            if unnamed && pending.prepared.name.is_none() {
-                return Some((taken, pending.prepared, pending.start));
-            }
-            self.emit_pending(pending, Reason::Aborted, 0, output);
-        }
-        let prepared = self.session.prepared(self.queue.names(&taken).1);
-        Some((taken, prepared, start))
-    }
-
-    fn bind_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        let Some((taken, prepared, start)) = self.pop_bind(output) else {
-            return;
-        };
-        let portal = self.queue.names(&taken).0.into();
-        self.failed = Some(self.fail(prepared, start, Some(portal), reply));
-    }
-
-    fn describe_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        let Some(taken) = self.pop() else { return };
-        let name = self.queue.names(&taken).0;
-        let ours =
-            |pending: &mut Pending| pending.prepared.name.as_deref().unwrap_or_default().as_bytes() == name;
-        if let Some(pending) = self.pending.take_if(ours) {
-            self.failed = Some(self.fail(pending.prepared, pending.start, None, reply));
-        } else {
-            self.flush(output);
-            self.skipping = true;
-            output.lost(Loss::Unattributed, 1);
-        }
-    }
-
-    fn portal_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        let Some(taken) = self.pop() else { return };
-        let portal = self.session.close_portal(self.queue.names(&taken).0);
-        match portal {
-            Some(Portal {
-                name,
-                prepared,
-                start: Some(start),
-                ..
-            }) => self.failed = Some(self.fail(prepared, start, Some(name), reply)),
-            _ => {
-                self.skipping = true;
-                output.lost(Loss::Unattributed, 1);
-            }
-        }
-    }
-
-    /// An Execute has its answer: where its transaction began, and of which statement.
-    fn pop_execute(&mut self, output: &mut dyn Output) -> Option<(u64, Prepared, u64)> {
-        self.flush(output);
-        let rows = self.current.rows;
-        let taken = self.pop()?;
-        let Some(portal) = self.session.portal(self.queue.names(&taken).0) else {
-            return Some((taken.entry.start, Prepared::default(), rows));
-        };
-        let start = portal.start.take().unwrap_or(taken.entry.start);
-        let before = portal.suspended.take().map_or(0, |(rows, _)| rows);
-        Some((start, portal.prepared.clone(), before + rows))
-    }
-
-    fn execute_complete(&mut self, reply: &Reply<'_>, output: &mut dyn Output) -> bool {
-        let Some((start, prepared, rows)) = self.pop_execute(output) else {
-            return false;
-        };
-        if !self.proof.is_exact() && !self.fits(&prepared, 0, reply) {
-            return false;
-        }
-        self.complete(start, reply, prepared, Some(0), rows, output);
-        true
-    }
-
-    fn execute_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        let Some((start, prepared, rows)) = self.pop_execute(output) else {
-            return;
-        };
-        let failed = self.fail(prepared, start, None, reply);
-        let outcome = Outcome {
-            returned: Some(rows).filter(|&rows| rows > 0),
-            ..failed.outcome
-        };
-        self.emit(outcome, output);
-    }
-
-    /// PortalSuspended: the transaction goes on with the portal's next Execute, if there is one.
-    fn suspend(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        self.flush(output);
-        let rows = self.current.rows;
-        let Some(taken) = self.pop() else { return };
-        let (name, start) = (self.queue.names(&taken).0, taken.entry.start);
-        if self.session.portal(name).is_none() {
-            self.session.open_portal(name, Prepared::default(), start);
-        }
-        if let Some(portal) = self.session.portal(name) {
-            portal.start.get_or_insert(start);
-            let before = portal.suspended.map_or(0, |(rows, _)| rows);
-            portal.suspended = Some((before + rows, reply.end));
-        }
-    }
-
-    /// A portal is no more: where it is suspended, its last Execute was the end of its transaction.
-    fn finish_portal(&mut self, portal: Portal, output: &mut dyn Output) {
-        if let (Some(start), Some((rows, end))) = (portal.start, portal.suspended) {
-            let outcome = Outcome {
-                start,
-                end,
-                prepared: portal.prepared,
-                index: Some(0),
-                returned: Some(rows),
-                ..Outcome::default()
-            };
-            self.emit(outcome, output);
-        }
-    }
-
-    fn drop_portal(&mut self, name: &[u8], output: &mut dyn Output) {
-        if let Some(portal) = self.session.close_portal(name) {
-            self.finish_portal(portal, output);
-        }
-    }
-
-    fn drop_portals(&mut self, output: &mut dyn Output) {
-        while let Some(portal) = self.session.pop_portal() {
-            self.finish_portal(portal, output);
-        }
-    }
-
-    /// CloseComplete.
-    fn closed(&mut self, kind: Kind, output: &mut dyn Output) {
-        self.flush(output);
-        let Some(taken) = self.pop() else { return };
-        let name = self.queue.names(&taken).0;
-        if kind == Kind::CloseStatement {
-            self.session.close_statement(name);
-        } else if let Some(portal) = self.session.close_portal(name) {
-            self.finish_portal(portal, output);
-        }
     }
 
     /// A reply while the server skips up to Sync: only ReadyForQuery can follow.
     fn skip(&mut self, reply: &Reply<'_>, waited: bool, output: &mut dyn Output) -> Verdict {
-        let sync = self.queue.iter().find(|entry| entry.kind == Kind::Sync);
-        let sync = sync.map(|entry| entry.start);
-        match reply.kind {
-            b'E' => output.lost(Loss::Unattributed, 1),
-            b'Z' if sync.is_none() && self.proof.is_whole() && !waited => return Verdict::Blocked,
-            b'Z' if sync.map_or(!self.proof.is_whole(), |start| start <= reply.start) => {
+        if reply.kind == b'E' {
+            output.lost(Loss::Unattributed, 1);
+            return Verdict::Taken;
+        }
+        let stops = |entry: &&Entry| matches!(entry.kind, Kind::Sync | Kind::Hole);
+        let stop = self
+            .queue
+            .iter()
+            .find(stops)
+            .map(|entry| (entry.kind, entry.start));
+        match stop {
+            Some((kind, start)) if reply.kind == b'Z' && start <= reply.start => {
                 self.cut_off(Reason::Aborted, reply.end, false, output);
                 self.skipping = false;
-                if sync.is_some() {
+                if kind == Kind::Sync {
                     self.ready(reply, output);
-                } else {
-                    self.unpaired(reply, output);
+                    self.settle_hole(output);
+                    return Verdict::Taken;
                 }
+                // Its Sync is one of those missing.
                 self.settle_hole(output);
             }
-            _ => {
-                self.lose(true, output);
-                self.unpaired(reply, output);
-            }
+            None if reply.kind == b'Z' && !waited && self.may_be_behind(reply) => return Verdict::Blocked,
+            _ => self.lose(true, output),
         }
-        Verdict::Taken
+        self.drift(reply, waited, output)
     }
 
     /// `length` bytes of the client are missing, or an unknown number.
     pub(super) fn hole(&mut self, length: Option<u64>, output: &mut dyn Output) {
         self.proof.hole(length);
+        (self.open, self.dropping, self.headless) = (false, false, true);
+        if !self.queue.push(Kind::Hole, self.client_time, None, (b"", b"")) {
+            self.evict(output);
+        }
         self.settle_hole(output);
     }
 
     /// Once everything before a hole is answered, what goes with what is not known any more.
     fn settle_hole(&mut self, output: &mut dyn Output) {
-        if self.queue.is_empty() && !self.skipping && self.proof.pass_hole() {
-            self.forget(output);
-            self.session.close_statements();
+        while !self.skipping
+            && let Some(Kind::Hole | Kind::CopyEnd) = self.queue.front().map(|entry| entry.kind)
+        {
+            if self.pop().is_some_and(|taken| taken.entry.kind == Kind::Hole) {
+                self.pass_hole(output);
+            }
         }
+    }
+
+    fn pass_hole(&mut self, output: &mut dyn Output) {
+        let groups = self.queue.iter().filter(|entry| entry.kind.ends_group()).count();
+        self.proof.pass_hole(groups as u64);
+        self.forget(output);
+        self.session.close_statements();
     }
 
     /// Answers do not go with the queue: because some are missing or, where `unknown`, for no known reason.
     pub(super) fn lose(&mut self, unknown: bool, output: &mut dyn Output) {
         let groups = self.queue.iter().filter(|entry| entry.kind.ends_group()).count();
-        let touched = self.queue.iter().any(|entry| match entry.kind {
-            Kind::Parse | Kind::CloseStatement => true,
-            Kind::Query => entry.script.as_deref().is_none_or(Script::deallocates),
-            _ => false,
-        });
-        if unknown || touched {
-            self.session.close_statements();
-        }
-        output.lost(Loss::UnpairedRequest, self.open_statements());
-        self.queue.clear();
         self.proof.lose(groups as u64, unknown);
         self.forget(output);
+        if unknown {
+            self.session.close_statements();
+        }
     }
 
     /// Statements in the queue that are not answered.
@@ -767,7 +463,7 @@ impl Matcher {
             .count() as u64;
         let answered =
             self.queue.front().is_some_and(|entry| entry.kind == Kind::Query) && self.current.complete;
-        statements - u64::from(answered)
+        statements.saturating_sub(u64::from(answered))
     }
 
     /// Drops what depends on answers to come.
@@ -776,6 +472,7 @@ impl Matcher {
         output.lost(Loss::UnpairedRequest, open + self.session.suspended());
         self.drop_held(output);
         while self.session.pop_portal().is_some() {}
+        self.session.set_unseen_portals(true);
         self.session.close_statement(b"");
         (self.pending, self.failed) = (None, None);
         (self.skipping, self.copying) = (false, false);
@@ -789,12 +486,12 @@ impl Matcher {
             self.proof.orderly_end();
             self.release(output);
         }
-        if !self.proof.is_exact() {
-            self.lose(false, output);
-            return;
+        if self.proof.is_exact() {
+            self.cut_off(Reason::Closed, time, true, output);
+            self.drop_portals(output);
         }
-        self.cut_off(Reason::Closed, time, true, output);
-        self.drop_portals(output);
+        self.forget(output);
+        output.lost(Loss::UnpairedRequest, self.open_statements());
     }
 
     /// Observation ends.

@@ -1,11 +1,12 @@
 //! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2 (manual, chapter "Frontend/Backend Protocol").
 //!
-//! - [`frames`]: bytes → messages, and where a message can be proved to begin.
-//! - [`queue`], [`session`], [`matching`], [`cut_off`]: messages → transactions.
-//! - [`proof`]: whether requests and answers are known to go together.
-//! - [`sql`]: query strings without their literals.
+//! - `frames`: bytes → messages, and where a message can be proved to begin.
+//! - `queue`, `session`, `matching` (`simple`, `extended`, `cut_off`), `outcome`: messages → transactions.
+//! - `proof`: whether requests and answers are known to go together.
+//! - `sql`: query strings without their literals.
 
 mod cut_off;
+mod extended;
 mod frames;
 mod matching;
 mod outcome;
@@ -13,6 +14,7 @@ mod proof;
 mod queue;
 mod record;
 mod session;
+mod simple;
 mod sql;
 
 pub use record::Record;
@@ -189,6 +191,7 @@ impl Postgres {
         let text_of =
             |text: &[u8], matcher: &Matcher| Some(sql::script(text, whole, matcher.session.plain_backslash));
         let matcher = &mut self.matcher;
+        matcher.heard(header.kind, start);
         let known = match header.kind {
             b'Q' => {
                 let text = if whole {
@@ -233,7 +236,7 @@ impl Postgres {
                     b'c' | b'f' => Some(Kind::CopyEnd),
                     _ => None,
                 };
-                matcher.terminated |= header.kind == b'X';
+
                 if let Some(kind) = kind {
                     matcher.request(kind, start, None, (b"", b""), output);
                 }
@@ -254,7 +257,6 @@ impl Postgres {
             Flow::ToServer => self.matcher.hole(None, output),
             Flow::ToClient => {
                 self.matcher.lose(true, output);
-                self.matcher.proof.set_deaf(true);
             }
         }
         // Not where it was refused.
@@ -267,10 +269,10 @@ impl Postgres {
             true => Some(at),
             false => input.next_chunk(at + 1),
         }) else {
-            return self.pass(input.bytes.len() - at, output);
+            return self.pass(Flow::ToServer, input.bytes.len() - at, output);
         };
         if from > at {
-            return self.pass(from - at, output);
+            return self.pass(Flow::ToServer, from - at, output);
         }
         let bytes = input.bytes.get(at..).unwrap_or_default();
         match frames::opening(bytes) {
@@ -298,15 +300,19 @@ impl Postgres {
             }
             Chain::Open if bytes.len() < WINDOW => Step::Stop(Then::More),
             Chain::Open | Chain::Broken => match input.next_chunk(at + 1) {
-                Some(next) => self.pass(next - at, output),
-                None => self.pass(bytes.len(), output),
+                Some(next) => self.pass(Flow::ToServer, next - at, output),
+                None => self.pass(Flow::ToServer, bytes.len(), output),
             },
         }
     }
 
     /// `n` bytes are passed over.
-    fn pass(&mut self, n: usize, output: &mut dyn Output) -> Step {
+    fn pass(&mut self, flow: Flow, n: usize, output: &mut dyn Output) -> Step {
         output.lost(Loss::ResyncBytes, n as u64);
+        match flow {
+            Flow::ToServer => self.matcher.proof.pass_over(n as u64),
+            Flow::ToClient => self.matcher.proof.deaf(),
+        }
         Step::Next(n as u64)
     }
 
@@ -387,7 +393,6 @@ impl Postgres {
             match frames::chain(bytes, Flow::ToClient) {
                 Chain::Proved => {
                     self.server.alignment = Alignment::Message;
-                    self.matcher.proof.set_deaf(false);
                     return Step::Next(0);
                 }
                 Chain::Open if bytes.len() < WINDOW => return Step::Stop(Then::More),
@@ -398,15 +403,14 @@ impl Postgres {
         let passed = input.bytes.get(at..end).unwrap_or_default();
         if frames::ends_ready(passed) {
             self.server.alignment = Alignment::Message;
-            self.matcher.proof.set_deaf(false);
             // What it ends with is read as a message.
-            let ready = HEADER + 1;
-            if passed.len() > ready {
-                return self.pass(passed.len() - ready, output);
-            }
-            return Step::Next(0);
+            self.matcher.proof.deaf();
+            return match passed.len() - (HEADER + 1) {
+                0 => Step::Next(0),
+                before => self.pass(Flow::ToClient, before, output),
+            };
         }
-        self.pass(passed.len(), output)
+        self.pass(Flow::ToClient, passed.len(), output)
     }
 }
 
@@ -469,7 +473,6 @@ impl Protocol for Postgres {
             Flow::ToClient => {
                 self.encryption_answers = 0;
                 self.matcher.lose(false, output);
-                self.matcher.proof.set_deaf(true);
             }
         }
     }

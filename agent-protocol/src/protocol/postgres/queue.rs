@@ -22,6 +22,8 @@ pub(super) enum Kind {
     FunctionCall,
     /// CopyDone or CopyFail: no answer, but the end of Syncs that count for nothing.
     CopyEnd,
+    /// Messages are missing here.
+    Hole,
 }
 
 impl Kind {
@@ -70,10 +72,6 @@ pub(super) struct Taken {
 }
 
 impl Queue {
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

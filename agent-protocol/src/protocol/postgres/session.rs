@@ -51,7 +51,12 @@ pub(super) struct Session {
     statements: HashMap<Arc<str>, Option<Arc<Script>>>,
     unnamed: Option<Arc<Script>>,
     portals: Vec<Portal>,
+    /// There may be portals that were not seen to be made.
+    unseen_portals: bool,
 }
+
+/// When something began that was not seen to begin.
+pub(super) const UNSEEN: u64 = 0;
 
 impl Session {
     /// A statement is prepared. False where there is no room.
@@ -62,17 +67,17 @@ impl Session {
         }
         let mut room = true;
         let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= NAME);
-        let name = name.and_then(|name| {
+        let name = name.map(|name| {
             if let Some((known, slot)) = self.statements.get_key_value_mut(name) {
                 *slot = script.clone();
-                return Some(known.clone());
+                return known.clone();
             }
             room = self.statements.len() < STATEMENTS;
             let name: Arc<str> = name.into();
             if room {
                 self.statements.insert(name.clone(), script.clone());
             }
-            Some(name)
+            name
         });
         (Prepared { name, script }, room)
     }
@@ -120,8 +125,21 @@ impl Session {
                 start: Some(start),
                 suspended: None,
             });
+        } else {
+            self.unseen_portals = true;
         }
         old
+    }
+
+    /// Where the transaction begins whose first Execute on a portal that is not known began at `start`: one that
+    /// was made by SQL has no Bind.
+    pub(super) fn unknown_portal(&self, start: u64) -> u64 {
+        if self.unseen_portals { UNSEEN } else { start }
+    }
+
+    /// No portal is left, or none is known.
+    pub(super) fn set_unseen_portals(&mut self, unseen: bool) {
+        self.unseen_portals = unseen;
     }
 
     pub(super) fn portal(&mut self, name: &[u8]) -> Option<&mut Portal> {

@@ -242,7 +242,12 @@ impl Source {
                 .get(&index, 0)
                 .map_or(0, |values| values.iter().sum())
         };
-        Counters(std::array::from_fn(|index| sum(index as u32)))
+        let mut counters = Counters(std::array::from_fn(|index| sum(index as u32)));
+        // What the kernel programs count as uncaptured holds what the ring buffer had no room for.
+        let lost = counters.get(counter::LOST_BYTES);
+        let uncaptured = &mut counters.0[counter::UNCAPTURED_BYTES as usize];
+        *uncaptured = uncaptured.saturating_sub(lost);
+        counters
     }
 
     /// Waits until much is to be read, or `timeout` is over.

@@ -84,16 +84,17 @@ fn joined_in_the_middle_of_an_answer() {
 fn a_statement_prepared_before_has_its_name() {
     let mut wire = Wire::joined();
     let run = cat!(bind("", "old"), execute("", 0), sync());
-    for tag in ["INSERT 0 1", "UPDATE 1", "DELETE 1"] {
+    // The first may be the rest of several.
+    for tag in ["INSERT 0 1", "INSERT 0 1", "UPDATE 1", "DELETE 1"] {
         wire.client(&run);
         wire.server(&cat!(simple(b'2'), complete(tag), ready(b'I')));
     }
     assert_eq!(
         wire.seen.lines,
         [
-            "1..2 INSERT >1 @old",
-            "3..4 UPDATE >1 @old",
-            "5..6 DELETE >1 @old"
+            "3..4 INSERT >1 @old",
+            "5..6 UPDATE >1 @old",
+            "7..8 DELETE >1 @old"
         ]
     );
 }
@@ -148,10 +149,9 @@ fn a_lost_request() {
     wire.tick();
     wire.server(&server);
     rounds(&mut wire, &["c", "d", "e", "f"]);
-    assert_eq!(texts(&wire.seen.lines), ["a", "c", "d", "e", "f"]);
+    assert_eq!(texts(&wire.seen.lines), ["a", "b", "c", "d", "e", "f"]);
     assert_eq!(wire.seen.losses["gap"], 1);
-    // What was lost, and the one that came too early.
-    assert!(wire.seen.losses["unpaired_response"] >= 1);
+    assert_eq!(wire.seen.losses["unpaired_response"], 1);
 }
 
 #[test]

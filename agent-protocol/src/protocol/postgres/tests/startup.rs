@@ -160,3 +160,14 @@ fn what_the_server_says_first_waits_for_the_client() {
     wire.connections.data(&chunk, &mut wire.seen);
     assert_eq!(wire.seen.lines, ["3..4 BEGIN: BEGIN"]);
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    // Its state, and what a statement of the extended protocol leaves behind.
+    let queue = 16 * size_of::<queue::Entry>();
+    assert!(
+        size_of::<Postgres>() + queue <= 1280,
+        "{} + {queue}",
+        size_of::<Postgres>()
+    );
+}

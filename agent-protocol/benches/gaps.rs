@@ -1,0 +1,113 @@
+//! What losses cost: `cargo bench --bench gaps [-- PROTOCOL [PERCENT…]]`.
+//!
+//! Drops a share of the chunks at random, and prints how many transactions were reported as they are, how many are
+//! missing, and how many are false, which must be none: the exit status is 1 if there is one.
+
+mod workloads;
+
+use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Side};
+use redwire_protocol::loss::Loss;
+use redwire_protocol::output::Observer;
+use redwire_protocol::stream::{Connections, Limits};
+use redwire_protocol::trace_context::SpanContext;
+use redwire_protocol::transaction::{Record, Transaction};
+use std::collections::HashSet;
+use std::process::ExitCode;
+use workloads::Workload;
+
+const ROUNDS: u64 = 200;
+
+#[derive(Default)]
+struct Collector(Vec<String>);
+
+impl Observer for Collector {
+    fn transaction(&mut self, _: &ConnectionInfo, _: Side, transaction: &Transaction<'_>) -> SpanContext {
+        let mut transaction = transaction.clone();
+        // What is not known is not false.
+        if let Record::Http(record) = &mut transaction.record {
+            (record.request_body_size, record.response_body_size) = (None, None);
+        }
+        self.0.push(format!("{transaction:?}"));
+        SpanContext {
+            trace_id: [1; 16],
+            span_id: [1; 8],
+            flags: 0,
+        }
+    }
+
+    fn lost(&mut self, _: &ConnectionInfo, _: Option<&'static str>, _: Loss, _: u64) {}
+
+    fn sessions(&mut self, _: &ConnectionInfo, _: Side, _: i64) {}
+}
+
+/// xorshift64*: the same losses in every run.
+struct Random(u64);
+
+impl Random {
+    fn share(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn run(workload: &Workload, share: f64, random: &mut Random) -> Vec<String> {
+    let mut collector = Collector::default();
+    let mut connections = Connections::new(Limits::default());
+    let id = ConnectionId(1);
+    connections.opened(workloads::info(id), [Some(0); 2], &mut collector);
+    // A millisecond apart, so that holes are given up as time passes.
+    for mut chunk in workload.chunks(id, 0) {
+        chunk.time *= 1000;
+        if random.share() >= share {
+            connections.data(&chunk, &mut collector);
+        }
+        if chunk.time % 20_000_000 == 0 {
+            connections.tick(chunk.time, &mut collector);
+        }
+    }
+    connections.closed(id, workload.ends(), u64::MAX, &mut collector);
+    collector.0
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let shares: Vec<f64> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
+    let shares = if shares.is_empty() {
+        vec![0.1, 1.0, 5.0, 20.0]
+    } else {
+        shares
+    };
+    let filter = arguments.first().filter(|a| a.parse::<f64>().is_err());
+    let mut status = ExitCode::SUCCESS;
+    println!(
+        "{:<20} {:>8} {:>10} {:>10} {:>10}",
+        "protocol", "lost", "true", "missing", "false"
+    );
+    for workload in workloads::all(filter.map(String::as_str)) {
+        let truth: HashSet<String> = run(&workload, 0.0, &mut Random(1)).into_iter().collect();
+        assert_eq!(truth.len() as u64, workload.transactions, "{}", workload.name);
+        for share in &shares {
+            let (mut right, mut wrong) = (0, 0);
+            for round in 0..ROUNDS {
+                let mut seen = HashSet::new();
+                for transaction in run(&workload, share / 100.0, &mut Random(1 + round)) {
+                    match truth.contains(&transaction) && seen.insert(transaction) {
+                        true => right += 1,
+                        false => wrong += 1,
+                    }
+                }
+            }
+            let missing = workload.transactions * ROUNDS - right;
+            println!(
+                "{:<20} {share:>7}% {right:>10} {missing:>10} {wrong:>10}",
+                workload.name
+            );
+            if wrong > 0 {
+                status = ExitCode::FAILURE;
+            }
+        }
+    }
+    status
+}

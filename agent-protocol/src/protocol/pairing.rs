@@ -1,0 +1,547 @@
+//! Which response answers which request, where a protocol says it by order alone (HTTP/1, RESP).
+//!
+//! As long as both flows are seen whole, the first request outstanding owns the next response. Behind a gap the
+//! number of messages in the hole is unknown, so responses could be off by any number of requests. What is known
+//! then is time: a client that never has two requests in flight sends the next one after the response it waited
+//! for. Pairs made of such turns are held as tentative and reported, with their own times, once there were enough of
+//! them (see [`KNOWN`], [`JOINED`], [`WARY`]). One overlap proves that the client pipelines, and then no order behind
+//! a gap can be proved any more: pairing ends for the connection.
+//!
+//! One case cannot be told apart by any means: a client that keeps several requests in flight, sends exactly one more
+//! for each response, and is first seen in the midst of that. The numbers are chosen so that it has to go on like
+//! that for long, without one response that comes sooner or a request that comes later.
+
+use super::Flow;
+use crate::loss::Loss;
+use crate::output::Output;
+use std::collections::VecDeque;
+
+/// Requests that may be outstanding; a protocol lets its request flow wait while there are as many.
+pub const OUTSTANDING: usize = 1024;
+
+/// Turns (a request that began after the response before it had ended), seen without a gap, after which a client is
+/// known to wait for each response. Behind a gap, [`AGREEMENT`] turns are enough for it.
+pub const KNOWN: u32 = 8;
+
+/// Turns behind a gap, to trust the order again where the client is known.
+pub const AGREEMENT: u32 = 2;
+
+/// Turns to trust the order of a connection that was joined in the middle.
+pub const JOINED: u32 = 16;
+
+/// Turns to trust the order where something speaks for pipelining, or may be hidden in a hole: a client that
+/// pipelines shows it when a connection is young.
+pub const WARY: u32 = 64;
+
+/// Pairs held at most; one more and the oldest is given up.
+const HELD: usize = JOINED as usize;
+
+/// How far the order of messages can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Both flows were seen whole, or were proved to be in step.
+    Certain,
+    /// A gap put the order in doubt.
+    Doubtful,
+    /// A gap put the order of a pipelining connection in doubt.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Entry<R> {
+    request: R,
+    start: u64,
+    /// Last byte of the request, when that was seen.
+    request_end: Option<u64>,
+    /// Last byte of the response, where it is complete.
+    end: u64,
+    /// Its response is the next one, whatever happened to the requests behind it.
+    certain: bool,
+}
+
+/// A request with its response: what was stored of both, and when they were.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exchange<R> {
+    /// What the protocol stored of the request, and wrote to it of the response.
+    pub request: R,
+    /// First byte of the request.
+    pub start: u64,
+    /// Last byte of the response.
+    pub end: u64,
+}
+
+/// What a response that begins is to the requests seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It answers [`Pairing::current`].
+    Current,
+    /// No request is outstanding: it may only be late ([`Then::Blocked`]).
+    ///
+    /// [`Then::Blocked`]: super::Then::Blocked
+    NoRequest,
+    /// It began before the request whose turn it is, or that is to come: it answers none.
+    TooEarly,
+    /// The order is in doubt: only a response at a turn-around can be paired (see [`Pairing::turned_to_server`]).
+    Unknown,
+}
+
+/// The requests of one connection and what answers them. `R` is what a protocol stores of a request.
+#[derive(Debug)]
+pub struct Pairing<R> {
+    /// First `complete` pairs, then requests outstanding.
+    entries: VecDeque<Entry<R>>,
+    complete: usize,
+    trust: Trust,
+    /// Two requests were in flight at a time.
+    pipelined: bool,
+    /// Seen from its first bytes.
+    fresh: bool,
+    /// Turns while the order was certain, and since it is in doubt.
+    turns: u32,
+    agreed: u32,
+    /// Something speaks for pipelining.
+    wary: bool,
+    /// End of the response to the last request, while no request came after it.
+    last_end: Option<u64>,
+    /// Time of the latest response seen to begin.
+    last_response: Option<u64>,
+    /// The request flow is seen up to this time, at least.
+    requests_until: u64,
+    /// The newest request has not ended yet.
+    open: bool,
+    pool: Vec<R>,
+    /// Most entries at a time since there was none.
+    depth: usize,
+    /// Most entries that are allowed.
+    limit: usize,
+}
+
+impl<R: Default> Pairing<R> {
+    /// `fresh`: both flows are seen from their first byte.
+    pub fn new(fresh: bool) -> Pairing<R> {
+        Pairing::with_limit(fresh, OUTSTANDING)
+    }
+
+    /// As [`Pairing::new`], with up to `limit` requests outstanding.
+    pub fn with_limit(fresh: bool, limit: usize) -> Pairing<R> {
+        Pairing {
+            limit,
+            entries: VecDeque::new(),
+            complete: 0,
+            trust: if fresh { Trust::Certain } else { Trust::Doubtful },
+            pipelined: false,
+            fresh,
+            turns: 0,
+            agreed: 0,
+            wary: false,
+            last_end: None,
+            last_response: None,
+            requests_until: 0,
+            open: false,
+            pool: Vec::new(),
+            depth: 0,
+        }
+    }
+
+    /// Whether one more request would be too many.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= self.limit
+    }
+
+    /// Whether requests and responses are paired no more.
+    pub fn has_ended(&self) -> bool {
+        self.trust == Trust::Ended && self.entries.is_empty()
+    }
+
+    /// Storage for a request, to be filled: as it was left, where it is used again.
+    pub fn storage(&mut self) -> R {
+        self.pool.pop().unwrap_or_default()
+    }
+
+    /// Takes storage back.
+    pub fn recycle(&mut self, request: R) {
+        if self.entries.is_empty() {
+            self.pool.truncate(self.depth.saturating_sub(1));
+            self.depth = 0;
+        }
+        self.pool.push(request);
+    }
+
+    /// A request was seen, whose first byte came at `start`.
+    pub fn request(&mut self, request: R, start: u64, output: &mut dyn Output) {
+        self.open = false;
+        self.requests_until = self.requests_until.max(start);
+        if self.trust == Trust::Ended {
+            output.lost(Loss::UnpairedRequest, 1);
+            self.recycle(request);
+            return;
+        }
+        if self.is_full() {
+            // What is left out would shift every pair behind it.
+            output.lost(Loss::Evicted, 1);
+            self.recycle(request);
+            self.trust = Trust::Ended;
+            return;
+        }
+        // Begun in the chunk that ended the one before, so no response can lie between.
+        if self.outstanding() > 0
+            && let Some(before) = self.entries.back().and_then(|entry| entry.request_end)
+            && start <= before
+        {
+            self.overlapped(output);
+        }
+        self.entries.push_back(Entry {
+            request,
+            start,
+            request_end: None,
+            end: 0,
+            certain: self.trust == Trust::Certain,
+        });
+        self.open = true;
+        self.depth = self.depth.max(self.entries.len());
+        if let Some(end) = self.last_end.take() {
+            self.compare(end, start, output);
+        }
+        if self.trust == Trust::Ended {
+            self.drop_uncertain(output);
+        }
+    }
+
+    /// The last byte of the newest request came at `end`.
+    pub fn request_ended(&mut self, end: u64) {
+        if std::mem::take(&mut self.open)
+            && let Some(entry) = self.entries.back_mut()
+        {
+            entry.request_end = Some(end);
+        }
+    }
+
+    /// The newest request, while it has not ended.
+    pub fn unended(&mut self) -> Option<&mut R> {
+        let entry = self.entries.back_mut().filter(|_| self.open)?;
+        Some(&mut entry.request)
+    }
+
+    /// The newest request, while it is outstanding.
+    pub fn newest(&self) -> Option<&R> {
+        let newest = self.entries.back().filter(|_| self.outstanding() > 0)?;
+        Some(&newest.request)
+    }
+
+    /// The oldest request that is outstanding.
+    pub fn current(&mut self) -> Option<&mut R> {
+        self.entries
+            .get_mut(self.complete)
+            .map(|entry| &mut entry.request)
+    }
+
+    /// Requests without a complete response.
+    pub fn outstanding(&self) -> usize {
+        self.entries.len() - self.complete
+    }
+
+    /// A response (final, not interim) begins at `start`, where the one before it ended.
+    pub fn response(&mut self, start: u64, output: &mut dyn Output) -> Answer {
+        let next = self.entries.get(self.complete + 1).map(|next| next.start);
+        let Some(entry) = self.entries.get(self.complete) else {
+            return match self.trust {
+                Trust::Ended => Answer::Unknown,
+                _ if self.is_too_early(start) => Answer::TooEarly,
+                _ => Answer::NoRequest,
+            };
+        };
+        if entry.certain {
+            if entry.start > start {
+                return Answer::TooEarly;
+            }
+            self.pipelined |= next.is_some_and(|next| next < start);
+        } else if self.complete == 0 || entry.request_end.is_none_or(|end| end > start) {
+            // The first behind a gap has to be found at a turn-around; a later one is in turn or nothing is proved.
+            self.step_back(output);
+            return Answer::Unknown;
+        }
+        self.saw_response(start);
+        Answer::Current
+    }
+
+    /// Whether any request that is still to come began after `start`, the begin of a response.
+    pub fn is_too_early(&self, start: u64) -> bool {
+        self.requests_until > start
+    }
+
+    /// A response that answers none was waited for in vain: it was the second without a request between.
+    pub fn unsolicited(&mut self, start: u64, output: &mut dyn Output) {
+        output.lost(Loss::UnpairedResponse, 1);
+        self.saw_response(start);
+        if self.trust == Trust::Doubtful {
+            self.step_back(output);
+        }
+    }
+
+    /// The response to [`Pairing::current`] is complete; its last byte came at `end`.
+    pub fn response_ended(&mut self, end: u64, output: &mut dyn Output) {
+        let Some(entry) = self.entries.get_mut(self.complete) else {
+            return;
+        };
+        entry.end = end.max(entry.start);
+        let certain = entry.certain;
+        self.complete += 1;
+        if self.complete > HELD && !certain {
+            self.complete -= 1;
+            self.drop_first(0, output);
+        }
+        if certain && self.trust != Trust::Certain {
+            return;
+        }
+        match self.entries.get(self.complete).map(|next| next.start) {
+            Some(next) => self.compare(end, next, output),
+            None => self.last_end = Some(end),
+        }
+    }
+
+    /// The next pair that is proved; to be asked for after every change.
+    pub fn proven(&mut self) -> Option<Exchange<R>> {
+        if self.complete == 0 || !self.entries.front()?.certain {
+            return None;
+        }
+        let Entry {
+            request, start, end, ..
+        } = self.entries.pop_front()?;
+        self.complete -= 1;
+        self.open &= !self.entries.is_empty();
+        Some(Exchange { request, start, end })
+    }
+
+    /// Bytes of `flow` are missing.
+    pub fn gap(&mut self, flow: Flow, output: &mut dyn Output) {
+        self.agreed = 0;
+        self.last_end = None;
+        self.wary |= self.fresh && self.turns < KNOWN;
+        if flow == Flow::ToClient {
+            // Each may have been answered in the hole; `passed_over` tells those from later ones.
+            for entry in self.entries.range_mut(self.complete..) {
+                entry.certain = false;
+            }
+            self.drop_held(output);
+        } else {
+            self.open = false;
+            self.drop_uncertain(output);
+        }
+        self.doubt(output);
+    }
+
+    /// Nothing more is to be learned from `flow`, which broke the protocol's rules.
+    pub fn give_up(&mut self, flow: Flow, output: &mut dyn Output) {
+        self.trust = Trust::Ended;
+        self.gap(flow, output);
+    }
+
+    /// The response to [`Pairing::current`] can be no other request's, whatever happened before.
+    pub fn prove_current(&mut self, output: &mut dyn Output) {
+        self.drop_held(output);
+        if let Some(entry) = self.entries.front_mut() {
+            entry.certain = true;
+        }
+    }
+
+    /// Takes [`Pairing::current`] out, which another protocol will see answered. Pairs that are held stay so.
+    pub fn take_current(&mut self) -> Option<Exchange<R>> {
+        let Entry {
+            request, start, end, ..
+        } = self.entries.remove(self.complete)?;
+        Some(Exchange { request, start, end })
+    }
+
+    /// Counts all that is held or outstanding as unpaired.
+    pub fn give_up_all(&mut self, output: &mut dyn Output) {
+        self.complete = 0;
+        while !self.entries.is_empty() {
+            self.drop_first(0, output);
+        }
+    }
+
+    /// The response to [`Pairing::current`] is complete, but when is not known.
+    pub fn response_end_lost(&mut self, output: &mut dyn Output) {
+        self.last_end = None;
+        if self.outstanding() > 0 {
+            self.drop_first(self.complete, output);
+        }
+    }
+
+    /// Whether both flows are in step, as far as the newest request.
+    pub fn is_certain(&self) -> bool {
+        self.trust == Trust::Certain
+    }
+
+    /// While the response flow is searched for a response: whether one at the begin of a chunk of time `start`
+    /// answers [`Pairing::current`], when the byte before it came at `before` (`None` if that was lost): it must
+    /// be the first byte since the request began, and come after the request's end. If so, it is taken as that.
+    pub fn turned_to_client(&mut self, before: Option<u64>, start: u64) -> bool {
+        let Some(entry) = self.entries.get(self.complete) else {
+            return false;
+        };
+        let next = self.entries.get(self.complete + 1);
+        let turned = self.trust != Trust::Ended
+            && before.is_some_and(|before| before < entry.start)
+            && entry.request_end.is_some_and(|end| end <= start)
+            && next.is_none_or(|next| next.start > start);
+        if turned {
+            self.saw_response(start);
+        }
+        turned
+    }
+
+    /// While the request flow is searched for a request: whether one may be at the begin of a chunk of time
+    /// `start`, when the byte before it came at `before` (`None` if that was lost): a response must have begun
+    /// between them.
+    pub fn turned_to_server(&self, before: Option<u64>, start: u64) -> bool {
+        before.is_some_and(|before| {
+            self.last_response
+                .is_some_and(|response| before < response && response <= start)
+        })
+    }
+
+    /// While the request flow is searched, bytes that came at `time` were passed over, after others at `before`. What
+    /// looks like a request there, without a response between them, may have been pipelined.
+    pub fn passed_request(&mut self, looks_like_one: bool, before: Option<u64>, time: u64) {
+        self.requests_until = self.requests_until.max(time);
+        self.wary |= looks_like_one && before.is_some() && !self.turned_to_server(before, time);
+    }
+
+    /// Something that looks like a final response began at `time`.
+    pub fn saw_response(&mut self, time: u64) {
+        self.last_response = self.last_response.max(Some(time));
+    }
+
+    /// While the response flow is searched, bytes that came at `time` were passed over: they may have answered any
+    /// request that began before. Returns how many these are.
+    pub fn passed_over(&mut self, time: u64, output: &mut dyn Output) -> usize {
+        let before = self.entries.len();
+        while self.outstanding() > 0 && self.entries[self.complete].start <= time {
+            self.drop_first(self.complete, output);
+        }
+        before - self.entries.len()
+    }
+
+    /// The connection is closed: to be followed by [`Pairing::proven`] and [`Pairing::cut_off`].
+    pub fn close(&mut self, output: &mut dyn Output) {
+        if self.trust == Trust::Doubtful
+            && self.outstanding() == 0
+            && self.last_end.take().is_some()
+            && self.agreed + 1 >= (self.needed() / 2).max(AGREEMENT)
+        {
+            self.trust_again();
+        }
+        self.drop_uncertain(output);
+    }
+
+    /// A request that will get no (complete) response, oldest first, after [`Pairing::close`].
+    pub fn cut_off(&mut self) -> Option<Exchange<R>> {
+        let Entry { request, start, .. } = self.entries.pop_front()?;
+        Some(Exchange {
+            request,
+            start,
+            end: start,
+        })
+    }
+
+    /// Observation ends.
+    pub fn abandon(&mut self, output: &mut dyn Output) {
+        let open = self.entries.len() as u64;
+        self.entries.clear();
+        self.complete = 0;
+        if open > 0 {
+            output.lost(Loss::Unfinished, open);
+        }
+    }
+
+    /// Compares the end of a response with the begin of the request that follows.
+    fn compare(&mut self, end: u64, next: u64, output: &mut dyn Output) {
+        if next > end {
+            if self.trust == Trust::Certain {
+                self.turns = self.turns.saturating_add(1);
+                return;
+            }
+            self.agreed = self.agreed.saturating_add(1);
+            if self.trust == Trust::Doubtful && self.agreed >= self.needed() {
+                self.trust_again();
+            }
+        } else if next < end {
+            self.overlapped(output);
+        }
+    }
+
+    /// Two requests were in flight.
+    fn overlapped(&mut self, output: &mut dyn Output) {
+        self.pipelined = true;
+        if self.trust == Trust::Doubtful {
+            self.doubt(output);
+        }
+    }
+
+    /// A response came out of turn: what was held is not proved, and the count of turns begins anew.
+    fn step_back(&mut self, output: &mut dyn Output) {
+        self.wary |= self.complete > 0;
+        self.agreed = 0;
+        self.last_end = None;
+        self.drop_held(output);
+    }
+
+    /// What is not certain from here on is in doubt.
+    fn doubt(&mut self, output: &mut dyn Output) {
+        if self.trust != Trust::Ended {
+            self.trust = if self.pipelined {
+                Trust::Ended
+            } else {
+                Trust::Doubtful
+            };
+        }
+        if self.trust == Trust::Ended {
+            self.drop_uncertain(output);
+        }
+    }
+
+    fn needed(&self) -> u32 {
+        match (self.wary, self.turns >= KNOWN) {
+            (true, _) => WARY,
+            (false, true) => AGREEMENT,
+            (false, false) => JOINED,
+        }
+    }
+
+    fn trust_again(&mut self) {
+        self.trust = Trust::Certain;
+        self.turns = self.turns.max(KNOWN);
+        self.wary = false;
+        for entry in &mut self.entries {
+            entry.certain = true;
+        }
+    }
+
+    /// Gives up the pairs that are held.
+    fn drop_held(&mut self, output: &mut dyn Output) {
+        for _ in 0..std::mem::take(&mut self.complete) {
+            self.drop_first(0, output);
+        }
+    }
+
+    /// Gives up all that is not certain; what is certain comes first.
+    fn drop_uncertain(&mut self, output: &mut dyn Output) {
+        let first = self.entries.partition_point(|entry| entry.certain);
+        while self.entries.len() > first {
+            self.drop_first(first, output);
+        }
+        self.complete = self.complete.min(first);
+    }
+
+    fn drop_first(&mut self, index: usize, output: &mut dyn Output) {
+        self.open &= index + 1 < self.entries.len();
+        if let Some(entry) = self.entries.remove(index) {
+            output.lost(Loss::UnpairedRequest, 1);
+            self.recycle(entry.request);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Messaging: the conventions' "Messaging spans", "Messaging metrics" and "Semantic conventions for RabbitMQ".
+
+use super::network;
+use super::{Context, Description, Kind, Scratch};
+use crate::metrics::{Instrument, InstrumentKind};
+use crate::value::Key;
+use opentelemetry_semantic_conventions::attribute::{
+    MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_BODY_SIZE,
+    MESSAGING_MESSAGE_CONVERSATION_ID, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE, MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
+    MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, MESSAGING_SYSTEM,
+};
+use opentelemetry_semantic_conventions::metric as semconv;
+use redwire_protocol::protocol::amqp::{Operation, Record};
+use std::fmt::Write as _;
+
+/// How a message was settled: `ack`, `nack`, `reject`, `requeue`, `auto`.
+const OUTCOME: Key = "redwire.messaging.outcome";
+
+/// Whether a message was delivered before.
+const REDELIVERED: Key = "redwire.messaging.redelivered";
+
+/// The exchange of a message; empty for the default exchange.
+const EXCHANGE: Key = "redwire.messaging.exchange";
+
+/// The queue that a consumer reads, or that a method is about.
+const QUEUE: Key = "redwire.messaging.queue";
+
+/// The tag of a consumer.
+const CONSUMER_TAG: Key = "redwire.messaging.consumer_tag";
+
+/// The boundaries that the conventions give for `messaging.*.duration`.
+const SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+
+static OPERATION_DURATION: Instrument = Instrument {
+    name: semconv::MESSAGING_CLIENT_OPERATION_DURATION,
+    unit: "s",
+    description: "Duration of messaging operation initiated by a producer or consumer client.",
+    kind: InstrumentKind::Histogram(SECONDS),
+};
+static PROCESS_DURATION: Instrument = Instrument {
+    name: semconv::MESSAGING_PROCESS_DURATION,
+    unit: "s",
+    description: "Duration of processing operation.",
+    kind: InstrumentKind::Histogram(SECONDS),
+};
+static SENT: Instrument = Instrument {
+    name: semconv::MESSAGING_CLIENT_SENT_MESSAGES,
+    unit: "{message}",
+    description: "Number of messages producer attempted to send to the broker.",
+    kind: InstrumentKind::Counter,
+};
+static CONSUMED: Instrument = Instrument {
+    name: semconv::MESSAGING_CLIENT_CONSUMED_MESSAGES,
+    unit: "{message}",
+    description: "Number of messages that were delivered to the application.",
+    kind: InstrumentKind::Counter,
+};
+
+pub(super) fn amqp<'a>(
+    record: &'a Record<'a>,
+    context: Context<'a>,
+    scratch: &'a mut Scratch,
+) -> Description<'a> {
+    let (kind, operation_type) = match record.operation {
+        Operation::Publish => (Kind::Producer, Some("send")),
+        Operation::Deliver => (Kind::Consumer, Some("process")),
+        Operation::Get => (Kind::Consumer, Some("receive")),
+        _ => (Kind::Client, None),
+    };
+    let operation = record.operation.as_str();
+    write_destination(record, &mut scratch.template);
+    scratch.name.clear();
+    scratch.name.push_str(operation);
+    if !scratch.template.is_empty() {
+        let _ = write!(scratch.name, " {}", scratch.template);
+    }
+    let scratch: &'a Scratch = scratch;
+
+    let mut to = Description::new("AMQP", &scratch.name, kind);
+    to.both(MESSAGING_SYSTEM, "rabbitmq");
+    to.both(MESSAGING_OPERATION_NAME, operation);
+    if let Some(operation_type) = operation_type {
+        to.both(MESSAGING_OPERATION_TYPE, operation_type);
+    }
+    if !scratch.template.is_empty() {
+        to.both(MESSAGING_DESTINATION_NAME, scratch.template.as_str());
+    }
+    if let Some(outcome) = record.outcome {
+        to.both(OUTCOME, outcome.as_str());
+    }
+    for (key, value) in [
+        (
+            MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
+            record.routing_key.filter(|key| !key.is_empty()),
+        ),
+        (EXCHANGE, record.exchange),
+        (QUEUE, record.queue),
+        (CONSUMER_TAG, record.consumer_tag),
+        (MESSAGING_MESSAGE_ID, record.message_id),
+        (MESSAGING_MESSAGE_CONVERSATION_ID, record.correlation_id),
+    ] {
+        if let Some(value) = value {
+            to.span(key, value);
+        }
+    }
+    for (key, value) in [
+        (MESSAGING_MESSAGE_BODY_SIZE, record.body_size),
+        (MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, record.delivery_tag),
+        (MESSAGING_BATCH_MESSAGE_COUNT, record.message_count),
+    ] {
+        if let Some(value) = value {
+            to.span(key, value);
+        }
+    }
+    if let Some(redelivered) = record.redelivered {
+        to.span(REDELIVERED, redelivered);
+    }
+    network::set_server(&mut to, network::server(context, None), true);
+    network::client(context, &mut to);
+    network::describe(context, &mut to);
+    if let Some(reason) = context.transaction.error {
+        to.error(reason);
+    }
+    match record.operation {
+        Operation::Publish => to.measure(&SENT, 1.0),
+        Operation::Deliver => to.measure(&CONSUMED, 1.0),
+        _ => {}
+    }
+    let duration = if record.operation == Operation::Deliver {
+        &PROCESS_DURATION
+    } else {
+        &OPERATION_DURATION
+    };
+    to.measure(duration, context.duration());
+    to
+}
+
+/// `messaging.destination.name` as the conventions have it for RabbitMQ: of a producer `exchange:routing_key`, of a
+/// consumer with its queue behind; parts that are empty, unknown or the same as the one before are left out.
+fn write_destination(record: &Record<'_>, to: &mut String) {
+    to.clear();
+    let queue = record.queue.filter(|&queue| Some(queue) != record.routing_key);
+    for part in [record.exchange, record.routing_key, queue].into_iter().flatten() {
+        if !part.is_empty() {
+            if !to.is_empty() {
+                to.push(':');
+            }
+            to.push_str(part);
+        }
+    }
+}

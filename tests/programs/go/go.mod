@@ -1,0 +1,3 @@
+module redwire.test/programs
+
+go 1.26
