@@ -645,13 +645,9 @@ impl Protocol for Connection {
         }
     }
 
-    fn end(&mut self, flow: Flow, time: u64, output: &mut dyn Output) {
-        let state = self.flow_mut(flow);
-        state.ended = true;
-        if flow == Flow::ToClient {
-            let seen = state.seen;
-            self.streams.cut_off(seen, time, output);
-        }
+    fn end(&mut self, flow: Flow, _time: u64, _output: &mut dyn Output) {
+        // What is open is cut off when the connection is closed, and ends then.
+        self.flow_mut(flow).ended = true;
     }
 
     fn close(&mut self, time: u64, output: &mut dyn Output) {
