@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the agent logs when it captures: how many processes are selected, or that none is.
-const READY: &str = " selected";
+pub const READY: &str = " selected";
 
 /// A running `redwire run`.
 #[derive(Debug)]

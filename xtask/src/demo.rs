@@ -2,6 +2,7 @@
 
 use crate::{build, setup};
 use anyhow::{Context as _, Result};
+use redwire_tests::agent::READY;
 use redwire_tests::load::json;
 use redwire_tests::process::Process;
 use redwire_tests::service::{Server, Service, selected_as};
@@ -44,6 +45,14 @@ pub(crate) fn run(seconds: u64) -> Result<bool> {
         std::fs::remove_dir_all(&folder)?;
     }
 
+    // The agent first: the services select themselves by their environment, from their start on.
+    let mut agent = Command::new(tools::agent());
+    agent.args(["run", "--log", "info"]);
+    let mut agent = Process::spawn("agent", &mut agent, &folder, true)?;
+    let output = agent.take_stdout().context("the agent has no output")?;
+    let shown = std::thread::spawn(move || show(BufReader::new(output).lines().map_while(Result::ok)));
+    agent.wait_for_log(READY)?;
+
     // In this order, so that what was started last is stopped first.
     let python = Service::selected(Server::FastApi, "users-fastapi", &folder)?;
     let node = Service::selected(Server::Node, "shop-node", &folder)?;
@@ -52,13 +61,6 @@ pub(crate) fn run(seconds: u64) -> Result<bool> {
         "nginx at {} in front of Node, which calls FastAPI; {RATE} requests per second",
         front.url()
     );
-    let mut agent = Command::new(tools::agent());
-    // nginx writes its process title over its environment: what is not selected from its start on is selected by id.
-    agent.args(["run", "--log", "warn", "--pid", &front.pid().to_string()]);
-    let mut agent = Process::spawn("agent", &mut agent, &folder, true)?;
-    let output = agent.take_stdout().context("the agent has no output")?;
-    let shown = std::thread::spawn(move || show(BufReader::new(output).lines().map_while(Result::ok)));
-
     let mix: Vec<(&str, String, usize)> = MIX
         .iter()
         .map(|(method, path, size)| (*method, path.replace("{port}", &python.port().to_string()), *size))
