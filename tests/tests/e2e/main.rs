@@ -10,8 +10,10 @@ mod scene;
 mod shapes;
 mod short_lives;
 
+use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use redwire_tests::tools;
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
@@ -42,8 +44,19 @@ fn capturing(name: String, test: impl FnOnce(&str) -> anyhow::Result<()> + Send 
     let of_test = name.clone();
     Trial::ignorable_test(name, move || match &*MISSING {
         Some(reason) => Ok(Completion::ignored_with(reason)),
-        None => test(&of_test).map(|()| Completion::Completed).map_err(failed),
+        None => {
+            let _alone = alone().map_err(failed)?;
+            test(&of_test).map(|()| Completion::Completed).map_err(failed)
+        }
     })
+}
+
+/// Held by a test that captures: the agent of one must not see the services of another, of any clone on this host.
+fn alone() -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join("redwire-e2e.lock");
+    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// A test that needs no privileges.
@@ -57,7 +70,7 @@ fn failed(error: anyhow::Error) -> Failed {
 }
 
 fn main() {
-    // Serially: the agent of one test must not see the services of another, and two cores are soon full.
+    // Serially: two cores are soon full.
     let arguments = Arguments {
         test_threads: Some(1),
         ..Arguments::from_args()
