@@ -117,7 +117,8 @@ impl Source {
             by_port: u32::from(!options.ports.is_empty()),
             follow: u32::from(options.follow),
             agent: std::process::id(),
-            wake_at: options.ring_bytes / 8,
+            wake_every: options.ring_bytes / 64,
+            scarce_from: options.ring_bytes / 2,
         };
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
