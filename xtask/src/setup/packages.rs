@@ -15,7 +15,11 @@ const NEEDED: &[(Scope, &str, &str)] = &[
     (Scope::Demo, "make", "build-essential"),
     (Scope::Demo, "git", "git"),
     (Scope::Demo, "curl", "curl"),
-    (Scope::Demo, "/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
+    (
+        Scope::Demo,
+        "/etc/ssl/certs/ca-certificates.crt",
+        "ca-certificates",
+    ),
     (Scope::Demo, "python3", "python3"),
     (Scope::Demo, "node", "nodejs"),
     (Scope::Demo, "npm", "npm"),
