@@ -66,10 +66,10 @@ pub struct DataEvent {
     pub captured: u32,
     /// Thread id.
     pub tid: u32,
-    /// [`EGRESS`] or [`INGRESS`].
-    pub direction: u8,
+    /// [`EGRESS`] or [`INGRESS`]; a whole word, so that the kernel side has no bytes to clear one by one.
+    pub direction: u32,
     /// Zero.
-    pub padding: [u8; 7],
+    pub padding: u32,
 }
 
 /// A connection is seen for the first time.
@@ -371,8 +371,7 @@ pub struct Settings {
     pub agent: u32,
     /// 1: the kernel has typed pointers (Linux 5.11), which are followed at no cost.
     pub typed: u32,
-    /// The reader is woken each time that so many more bytes wait in the ring buffer: a power of two. It looks by
-    /// itself every few milliseconds.
+    /// The reader is woken each time that a CPU has written so many bytes. It looks by itself every few milliseconds.
     pub wake_every: u32,
     /// Bytes waiting in the ring buffer from which on less is captured of long calls.
     pub scarce_from: u32,

@@ -4,14 +4,11 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use redwire_common::{CALL_BUFFERS, CALL_PIECES, CALL_TAIL, DataEvent, PIECE, counter, kind};
 
-use crate::maps::{EVENTS, SCRATCH, count, setting};
+use crate::maps::{EVENTS, SCRATCH, UNANNOUNCED, count, setting};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
-
-/// What the ring buffer puts before each event (kernel/bpf/ringbuf.c, `BPF_RINGBUF_HDR_SZ`).
-const RECORD: usize = 8;
 
 /// Where an event is put together.
 #[repr(C)]
@@ -57,10 +54,11 @@ pub struct Buffers {
 impl Buffers {
     #[inline(always)]
     pub fn one(base: u64, length: u64) -> Buffers {
+        // What is of no account is not cleared: two zeros in a row are a loop of the compiler's.
         Buffers {
             base,
             left: length,
-            vector: 0,
+            vector: base,
             count: 0,
         }
     }
@@ -68,7 +66,7 @@ impl Buffers {
     #[inline(always)]
     pub fn vector(vector: u64, count: u64) -> Buffers {
         Buffers {
-            base: 0,
+            base: vector,
             left: 0,
             vector,
             count,
@@ -109,28 +107,30 @@ pub fn urgent(bytes: &[u8]) -> bool {
     written
 }
 
-/// Wake-ups are batched: the reader looks by itself every few milliseconds, and is woken each time that another
-/// `wake_every` bytes wait, by the event of `size` bytes that makes them full.
+/// Wake-ups are batched: the reader looks by itself every few milliseconds, and is woken for each `wake_every` bytes
+/// that a CPU writes. How much waits is not asked, since that is where the reader writes all the time.
 #[inline(always)]
 fn wake(size: usize) -> u64 {
-    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
-    let whole = !(u64::from(setting!(wake_every)) - 1);
-    if waiting & whole != (waiting + (size + RECORD) as u64) & whole {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
+    let Some(unannounced) = UNANNOUNCED.get_ptr_mut(0) else {
+        return BPF_RB_FORCE_WAKEUP;
+    };
+    let bytes = unsafe { &mut *unannounced };
+    *bytes += size as u64;
+    if *bytes < u64::from(setting!(wake_every)) {
+        return BPF_RB_NO_WAKEUP;
     }
+    *bytes = 0;
+    BPF_RB_FORCE_WAKEUP
 }
 
-/// Sizes of events that are written in place, their header included: most requests and many answers fit.
-const SMALL: usize = 512;
-const MEDIUM: usize = 2048;
+/// The largest event that is written in place, its header included: most requests and many answers fit.
+const IN_PLACE: usize = 2048;
 
 /// Hands over a call of one small buffer. `None` where it is none.
 #[inline(always)]
 fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
     let length = header.length as usize;
-    if length == 0 || length > MEDIUM - HEADER {
+    if length == 0 || length > IN_PLACE - HEADER {
         return None;
     }
     if buffers.left == 0 && buffers.count > 0 {
@@ -145,10 +145,12 @@ fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
     if buffers.left < length as u64 {
         return None;
     }
-    Some(if length <= SMALL - HEADER {
-        in_place::<[u64; SMALL / 8]>(header, buffers.base, length)
-    } else {
-        in_place::<[u64; MEDIUM / 8]>(header, buffers.base, length)
+    // The size of a reservation has to be known to the verifier. What is not written costs room alone.
+    Some(match length + HEADER {
+        ..=192 => in_place::<[u64; 192 / 8]>(header, buffers.base, length),
+        ..=384 => in_place::<[u64; 384 / 8]>(header, buffers.base, length),
+        ..=768 => in_place::<[u64; 768 / 8]>(header, buffers.base, length),
+        _ => in_place::<[u64; IN_PLACE / 8]>(header, buffers.base, length),
     })
 }
 
@@ -172,6 +174,16 @@ fn in_place<T: 'static>(header: &DataEvent, base: u64, length: usize) -> u64 {
     unsafe { event.cast::<DataEvent>().write(DataEvent { captured, ..*header }) };
     record.submit(wake);
     u64::from(captured)
+}
+
+/// Tells user space of `header.length` bytes that went, without handing them over.
+#[inline(never)]
+pub fn length(header: &DataEvent) {
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *header).cast::<u8>(), HEADER) };
+    if EVENTS.output::<[u8]>(bytes, wake(HEADER)).is_err() {
+        count(counter::LOST_EVENTS, 1);
+        count(counter::LOST_BYTES, u64::from(header.length));
+    }
 }
 
 /// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not
@@ -324,7 +336,7 @@ pub fn header(ids: (u32, u32), sock: u64, time: u64, position: u32, length: u32,
         length,
         captured: 0,
         tid: ids.0,
-        direction,
-        padding: [0; 7],
+        direction: u32::from(direction),
+        padding: 0,
     }
 }
