@@ -126,7 +126,8 @@ impl<R: Default> Pairing<R> {
     pub fn with_limit(fresh: bool, limit: usize) -> Pairing<R> {
         Pairing {
             limit,
-            entries: VecDeque::new(),
+            // Most clients have one request in flight, and the first growth is by four.
+            entries: VecDeque::with_capacity(1),
             complete: 0,
             trust: if fresh { Trust::Certain } else { Trust::Doubtful },
             pipelined: false,
