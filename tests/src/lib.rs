@@ -2,14 +2,20 @@
 //! collector, and what they wrote.
 
 pub mod agent;
+pub mod client;
 pub mod collector;
 pub mod load;
 pub mod otlp;
+pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod service;
 pub mod tools;
 
 use std::collections::BTreeMap;
+
+/// Number of operations by what they were: `SELECT`, `SELECT 22012`.
+pub type Totals = BTreeMap<String, u64>;
 
 /// Number of responses by HTTP status code.
 pub type Counts = BTreeMap<u16, u64>;

@@ -1,6 +1,6 @@
 //! What the collector's file exporter wrote: OTLP in JSON, one request a line.
 
-use crate::Counts;
+use crate::{Counts, Totals};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -24,6 +24,10 @@ pub enum Kind {
     Server = 2,
     /// The observed side asked.
     Client = 3,
+    /// A message was sent.
+    Producer = 4,
+    /// A message was received.
+    Consumer = 5,
 }
 
 impl Kind {
@@ -31,7 +35,7 @@ impl Kind {
     pub fn duration_metric(self) -> &'static str {
         match self {
             Kind::Server => SERVER_DURATION,
-            Kind::Client => CLIENT_DURATION,
+            Kind::Client | Kind::Producer | Kind::Consumer => CLIENT_DURATION,
         }
     }
 }
@@ -110,7 +114,7 @@ impl Telemetry {
                 spans.extend(scopes.map(|span| span.named(&service)));
             }
         })?;
-        let mut totals = Totals::default();
+        let mut totals = Points::default();
         lines(&folder.join("metrics.jsonl"), |line: MetricsData| {
             totals.add(line)
         })?;
@@ -154,6 +158,26 @@ impl Telemetry {
         counts
     }
 
+    /// Spans of a service by these attributes; see [`label`].
+    pub fn span_totals(&self, service: &str, kind: Kind, names: &[&str]) -> Totals {
+        let mut totals = Totals::new();
+        for span in self.spans(service, kind) {
+            *totals.entry(label(&span.attributes, names)).or_default() += 1;
+        }
+        totals
+    }
+
+    /// What a metric of a service counts, by these attributes; see [`label`].
+    pub fn metric_totals(&self, service: &str, metric: &str, names: &[&str]) -> Totals {
+        let mut totals = Totals::new();
+        let of_service = |series: &&Series| series.service == service && series.metric == metric;
+        for series in self.series.iter().filter(of_service) {
+            *totals.entry(label(&series.attributes, names)).or_default() += series.count;
+        }
+        totals.retain(|_, count| *count > 0);
+        totals
+    }
+
     /// The agent's own counter `metric`, by the value of `attribute` (all values in one where empty).
     pub fn own(&self, metric: &str, attribute: &str) -> BTreeMap<String, u64> {
         let mut totals = BTreeMap::new();
@@ -179,6 +203,15 @@ impl Telemetry {
     }
 }
 
+/// The values of these attributes, those that are there, with a space between: `SELECT 22012`.
+fn label(attributes: &Attributes, names: &[&str]) -> String {
+    let values: Vec<&str> = names
+        .iter()
+        .filter_map(|&name| attributes.get(name).map(String::as_str))
+        .collect();
+    values.join(" ")
+}
+
 fn lines<T: for<'a> Deserialize<'a>>(path: &Path, mut each: impl FnMut(T)) -> Result<()> {
     let Ok(file) = File::open(path) else {
         return Ok(());
@@ -192,12 +225,12 @@ fn lines<T: for<'a> Deserialize<'a>>(path: &Path, mut each: impl FnMut(T)) -> Re
 
 /// Adds up points: the last one of a cumulative series since each of its starts, all of a delta series.
 #[derive(Debug, Default)]
-struct Totals(BTreeMap<(String, String, Attributes), Starts>);
+struct Points(BTreeMap<(String, String, Attributes), Starts>);
 
 /// By start time of the points: time and value of the latest.
 type Starts = BTreeMap<u64, (u64, u64)>;
 
-impl Totals {
+impl Points {
     fn add(&mut self, line: MetricsData) {
         for resource in line.resource_metrics {
             let service = service(&resource.resource);

@@ -1,10 +1,12 @@
 //! The agent against real services, real load and a real collector, on the kernel of this machine.
 
 mod bad_input;
+mod database;
 mod ground;
 mod latency;
 mod lifecycle;
 mod matrix;
+mod postgres;
 mod privacy;
 mod scene;
 mod shapes;
@@ -84,6 +86,7 @@ fn main() {
         short_lives::tests(),
         privacy::tests(),
         lifecycle::tests(),
+        postgres::tests(),
     ];
     let tests: Vec<Trial> = tests.into_iter().flatten().collect();
     if !arguments.list && !tools::agent().is_file() {

@@ -1,0 +1,161 @@
+//! A PostgreSQL server of the tests' own.
+
+use crate::Totals;
+use crate::client::output;
+use crate::process::{Process, free_port};
+use anyhow::{Context as _, Result};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A running server, with a database `postgres` that everybody may use as `postgres`.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    programs: PathBuf,
+    sockets: tempfile::TempDir,
+    port: u16,
+}
+
+/// The newest version that is installed.
+fn programs() -> Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed")?;
+    let mut programs: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
+    programs.sort();
+    programs.pop().context("PostgreSQL is not installed")
+}
+
+/// `program` as the user of that name: PostgreSQL refuses to run as root.
+fn as_postgres(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
+    command.arg(program);
+    command
+}
+
+impl Postgres {
+    /// Starts one with `environment` besides.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Result<Postgres> {
+        let programs = programs()?;
+        let port = free_port()?;
+        // Not in the workspace, which another user need not be able to read.
+        let sockets = tempfile::tempdir()?;
+        let data = sockets.path().join("data");
+        std::fs::create_dir(&data)?;
+        std::fs::set_permissions(sockets.path(), std::fs::Permissions::from_mode(0o755))?;
+        let owner: u32 = output(Command::new("id").args(["-u", "postgres"]))?
+            .trim()
+            .parse()?;
+        for path in [sockets.path(), &data] {
+            chown(path, Some(owner), None)?;
+        }
+        let mut init = as_postgres(&programs.join("initdb"));
+        init.args([
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-D",
+        ]);
+        output(init.arg(&data))?;
+        let mut command = as_postgres(&programs.join("postgres"));
+        command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "fsync=off",
+            "autovacuum=off",
+            "max_connections=200",
+            "shared_preload_libraries=pg_stat_statements",
+            &format!("unix_socket_directories={}", sockets.path().display()),
+        ] {
+            command.args(["-c", setting]);
+        }
+        command.envs(environment.iter().copied());
+        let mut process = Process::spawn("postgres", &mut command, folder, false)?;
+        process.wait_for_log("database system is ready to accept connections")?;
+        let postgres = Postgres {
+            process,
+            programs,
+            sockets,
+            port,
+        };
+        postgres.sql("create extension pg_stat_statements")?;
+        Ok(postgres)
+    }
+
+    /// Its port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id, of which all others of it are children.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Folder of its unix socket.
+    pub fn sockets(&self) -> &Path {
+        self.sockets.path()
+    }
+
+    /// A program of PostgreSQL that will connect to this server, unencrypted, by TCP.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        self.connect(&mut command);
+        command
+    }
+
+    /// Tells a client where the server is, by the variables of libpq.
+    pub fn connect(&self, command: &mut Command) {
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "postgres")
+            .env("PGSSLMODE", "disable")
+            .env("PGGSSENCMODE", "disable");
+    }
+
+    /// Runs a statement. Its rows, unaligned.
+    ///
+    /// # Errors
+    /// Where the server refuses it.
+    pub fn sql(&self, statement: &str) -> Result<String> {
+        let mut psql = self.program("psql");
+        output(psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", statement]))
+    }
+
+    /// Has `user` send a password in clear.
+    ///
+    /// # Errors
+    /// Where the server does not take its new rules.
+    pub fn require_password(&self, user: &str) -> Result<()> {
+        let path = self.sockets.path().join("data/pg_hba.conf");
+        let rules = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, format!("host all {user} 127.0.0.1/32 password\n{rules}"))?;
+        self.sql("SELECT pg_reload_conf()").map(drop)
+    }
+
+    /// Calls by first keyword, by the server's own count (pg_stat_statements) since it started.
+    ///
+    /// # Errors
+    /// Where the server does not tell.
+    pub fn statistics(&self) -> Result<Totals> {
+        let text = self.sql(
+            "select upper(substring(query from '[A-Za-z]+')), sum(calls) from pg_stat_statements group by 1",
+        )?;
+        text.lines()
+            .map(|line| {
+                let (name, calls) = line.split_once('|').context("two columns")?;
+                Ok((name.to_owned(), calls.parse()?))
+            })
+            .collect()
+    }
+}

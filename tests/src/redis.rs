@@ -1,0 +1,74 @@
+//! A Redis server of the tests' own.
+
+use crate::client::output;
+use crate::process::{Process, free_port};
+use crate::{Totals, tools};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts one with `environment` besides.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Result<Redis> {
+        let port = free_port()?;
+        // A path of a socket has at most 107 bytes (unix(7)).
+        let sockets = tempfile::tempdir()?;
+        let mut command = Command::new(tools::find("redis-server").context("Redis is not installed")?);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.args(["--appendonly", "no", "--unixsocket"]);
+        command.arg(sockets.path().join("redis.sock"));
+        command.envs(environment.iter().copied());
+        let mut process = Process::spawn("redis", &mut command, folder, false)?;
+        process.wait_for_log("Ready to accept connections")?;
+        Ok(Redis {
+            process,
+            folder: sockets,
+            port,
+        })
+    }
+
+    /// Its port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    /// Calls by command, by the server's own count (`INFO commandstats`), without this question.
+    ///
+    /// # Errors
+    /// Where the server does not tell.
+    pub fn statistics(&self) -> Result<Totals> {
+        let mut cli = Command::new(tools::find("redis-cli").context("redis-cli is not installed")?);
+        let text = output(cli.args(["-p", &self.port.to_string(), "info", "commandstats"]))?;
+        let mut totals = Totals::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("cmdstat_")) {
+            let (name, rest) = line.split_once(":calls=").context("a name and its calls")?;
+            let calls: u64 = rest.split(',').next().context("a number")?.parse()?;
+            // `config|get`, and commands that were refused before they counted as calls.
+            let rejected = rest.split("rejected_calls=").nth(1).context("refused calls")?;
+            let rejected: u64 = rejected.split(',').next().context("a number")?.trim().parse()?;
+            totals.insert(name.to_uppercase().replace('|', " "), calls + rejected);
+        }
+        Ok(totals)
+    }
+}
