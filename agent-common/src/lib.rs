@@ -10,6 +10,9 @@ pub const PIECE: usize = 15 << 10;
 /// at once fits.
 pub const CALL_PIECES: usize = 64;
 
+/// As [`CALL_PIECES`], where the ring buffer is rather full.
+pub const SCARCE_PIECES: usize = 4;
+
 /// Bytes captured from the end of a longer call. What lies between is a hole of known length: mostly a body, behind
 /// which the next message or chunk begins.
 pub const CALL_TAIL: usize = 256;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
-use redwire_common::{CALL_BUFFERS, CALL_PIECES, CALL_TAIL, DataEvent, PIECE, counter, kind};
+use redwire_common::{CALL_BUFFERS, CALL_PIECES, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter, kind};
 
 use crate::maps::{EVENTS, SCRATCH, UNANNOUNCED, count, setting};
 
@@ -225,12 +225,12 @@ pub fn data(header: &DataEvent, buffers: &Buffers, skip: u64) -> u64 {
     walk.captured
 }
 
-/// Full pieces from the begin of one call: one where the reader is behind, since a long call is mostly body, and it
+/// Full pieces from the begin of one call: few where the reader is behind, since a long call is mostly body, and it
 /// is better to lose the middle of some than all of others.
 #[inline(always)]
 fn pieces() -> usize {
     if EVENTS.query(BPF_RB_AVAIL_DATA) > u64::from(setting!(scarce_from)) {
-        1
+        SCARCE_PIECES
     } else {
         CALL_PIECES
     }

@@ -8,6 +8,7 @@ mod lifecycle;
 mod matrix;
 mod postgres;
 mod privacy;
+mod redis;
 mod scene;
 mod shapes;
 mod short_lives;
@@ -87,6 +88,7 @@ fn main() {
         privacy::tests(),
         lifecycle::tests(),
         postgres::tests(),
+        redis::tests(),
     ];
     let tests: Vec<Trial> = tests.into_iter().flatten().collect();
     if !arguments.list && !tools::agent().is_file() {

@@ -119,7 +119,7 @@ impl Source {
             agent: std::process::id(),
             // All CPUs together fill a sixteenth before the reader is woken.
             wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
-            scarce_from: options.ring_bytes / 2,
+            scarce_from: options.ring_bytes / 4 * 3,
         };
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()

@@ -1,0 +1,170 @@
+//! Redis, watched at both ends of its connections.
+
+use crate::capturing;
+use crate::database::{SECRET, add, attach_in_the_middle, nowhere, run, same};
+use crate::scene::Scene;
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use redwire_tests::client::{self, Language, program};
+use redwire_tests::collector::Transport;
+use redwire_tests::otlp::{Kind, Telemetry};
+use redwire_tests::redis::Redis;
+use redwire_tests::service::selected_as;
+use redwire_tests::{Totals, tools};
+use std::process::Command;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        capturing("redis::benchmark".to_owned(), benchmark),
+        capturing("redis::clients".to_owned(), clients),
+        capturing("redis::unix_socket".to_owned(), unix_socket),
+        capturing("redis::attached_in_the_middle".to_owned(), attached),
+        capturing("redis::password".to_owned(), password),
+    ]
+}
+
+/// Both sides count as the clients do, and as the server does by command, whatever the outcome.
+fn agree(telemetry: &Telemetry, server: &Redis, expected: &Totals) -> Result<()> {
+    same(telemetry, "client", Kind::Client, expected)?;
+    same(telemetry, "server", Kind::Server, expected)?;
+    let commands = telemetry.span_totals("server", Kind::Server, &["db.operation.name"]);
+    let statistics = server.statistics()?;
+    ensure!(
+        commands == statistics,
+        "{commands:?}, by commandstats {statistics:?}"
+    );
+    Ok(())
+}
+
+/// More than 100,000 commands, one, 16 and 500 at a time.
+fn benchmark(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let server = Redis::start(scene.folder(), &selected_as("server"))?;
+    let mut expected = Totals::new();
+    for (depth, each, commands) in [
+        (1, 10_000, &["SET", "GET", "INCR", "LPUSH", "MSET"][..]),
+        (16, 20_000, &["SET", "GET"][..]),
+        (500, 20_000, &["SET", "GET", "HSET"][..]),
+    ] {
+        let mut benchmark =
+            Command::new(tools::find("redis-benchmark").context("redis-benchmark is not installed")?);
+        benchmark.args(["-q", "-p", &server.port().to_string(), "-n", &each.to_string()]);
+        benchmark.args(["-P", &depth.to_string(), "-t", &commands.join(",").to_lowercase()]);
+        client::output(benchmark.envs(selected_as("client")))?;
+        for command in commands {
+            *expected.entry((*command).to_owned()).or_default() += each;
+        }
+        // It asks for `save` and `appendonly` first.
+        *expected.entry("CONFIG GET".to_owned()).or_default() += 2;
+    }
+    ensure!(expected.values().sum::<u64>() >= 100_000, "{expected:?}");
+    let telemetry = scene.finish()?;
+    agree(&telemetry, &server, &expected)
+}
+
+/// The usual libraries: RESP2 and RESP3, pipelines, transactions, publish and subscribe, blocking commands, errors.
+fn clients(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Http, &[])?;
+    let server = Redis::start(scene.folder(), &selected_as("server"))?;
+    let port = server.port().to_string();
+    let address = format!("127.0.0.1:{port}");
+    let mut all = run(program(Language::Python, "redis_py").args(["500", &address]))?;
+    // Each of two rounds: what is there is found, and what is not is not; and what HGET finds.
+    let cache = Totals::from([("hit".to_owned(), 2 * (500 + 511)), ("miss".to_owned(), 2 * 500)]);
+    let node = run(program(Language::Node, "redis").args(["1000", "127.0.0.1", &port]))?;
+    let go = run(program(Language::Go, "redis").args(["1000", &address]))?;
+    add(&mut all, &node);
+    add(&mut all, &go);
+    let folder = scene.folder().to_owned();
+    let telemetry = scene.finish()?;
+    // EVAL's command inside the script is the server's own.
+    let mut statistics = server.statistics()?;
+    if let Some(gets) = statistics.get_mut("GET") {
+        *gets -= 1;
+    }
+    same(&telemetry, "client", Kind::Client, &all)?;
+    same(&telemetry, "server", Kind::Server, &all)?;
+    // Redis 7.0 does not know this one, and counts it nowhere.
+    let mut commands = telemetry.span_totals("server", Kind::Server, &["db.operation.name"]);
+    commands.remove("CLIENT SETINFO");
+    ensure!(
+        commands == statistics,
+        "{commands:?}, by commandstats {statistics:?}"
+    );
+    let mut expected = cache;
+    // ioredis reads what it wrote, go-redis too: with HGET on each of four times and in pipelines.
+    *expected.entry("hit".to_owned()).or_default() += node["GET"] + go["GET"] + go["HGET"];
+    let found = telemetry.metric_totals("client", "redwire.cache.requests", &["result"]);
+    ensure!(
+        found == expected,
+        "redwire.cache.requests: {found:?}, not {expected:?}"
+    );
+    nowhere(&folder, SECRET)
+}
+
+/// The same over a unix socket, where nothing but order tells positions.
+fn unix_socket(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let server = Redis::start(scene.folder(), &selected_as("server"))?;
+    let socket = server.socket().display().to_string();
+    let counts = run(program(Language::Python, "redis_py").args(["500", &socket]))?;
+    let telemetry = scene.finish()?;
+    agree(&telemetry, &server, &counts)
+}
+
+/// A subscription and connections from before: nothing false, and what is new is right once its turns are proved.
+fn attached(test: &str) -> Result<()> {
+    const ROUNDS: u64 = 500;
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let server = Redis::start(scene.folder(), &[])?;
+    let address = format!("127.0.0.1:{}", server.port());
+    let mut client = program(Language::Python, "redis_middle");
+    client
+        .args([&ROUNDS.to_string(), &address])
+        .envs(selected_as("client"));
+    let counts = attach_in_the_middle(&mut scene, &mut client, &["--pid", &server.pid().to_string()])?;
+    let folder = scene.folder().to_owned();
+    let telemetry = scene.finish()?;
+    for (service, kind) in [("client", Kind::Client), ("redis-check-rdb", Kind::Server)] {
+        let seen = telemetry.span_totals(service, kind, &["db.operation.name", "error.type"]);
+        for (command, count) in &counts {
+            let seen = seen.get(command).copied().unwrap_or_default();
+            // The first exchange of a connection may answer something older.
+            ensure!(
+                seen == *count || seen + 1 == *count,
+                "{service}: {seen} of {count} {command}; losses {:?}",
+                telemetry.losses()
+            );
+        }
+        ensure!(
+            seen.keys().all(|command| counts.contains_key(command)),
+            "{service}: false ones in {seen:?}"
+        );
+    }
+    nowhere(&folder, SECRET)
+}
+
+/// Passwords of AUTH and HELLO are arguments as any.
+fn password(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Http, &[])?;
+    let server = Redis::start(scene.folder(), &selected_as("server"))?;
+    let cli = |arguments: &[&str]| {
+        let mut cli = Command::new(tools::find("redis-cli").context("redis-cli is not installed")?);
+        cli.args(["-p", &server.port().to_string()]).args(arguments);
+        client::output(cli.envs(selected_as("client")))
+    };
+    cli(&["config", "set", "requirepass", SECRET])?;
+    cli(&["auth", "planted-secret-wrong"])?;
+    cli(&["auth", SECRET])?;
+    cli(&["hello", "3", "auth", "default", SECRET])?;
+    let folder = scene.folder().to_owned();
+    let telemetry = scene.finish()?;
+    let expected = Totals::from([
+        ("CONFIG SET".to_owned(), 1),
+        ("AUTH WRONGPASS".to_owned(), 1),
+        ("AUTH".to_owned(), 1),
+        ("HELLO".to_owned(), 1),
+    ]);
+    same(&telemetry, "client", Kind::Client, &expected)?;
+    nowhere(&folder, SECRET)
+}
