@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod collector;
+pub mod grpc;
 pub mod load;
 pub mod otlp;
 pub mod process;

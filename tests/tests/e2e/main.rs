@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod ground;
+mod grpc;
+mod http2;
 mod latency;
 mod lifecycle;
 mod matrix;
@@ -9,6 +11,7 @@ mod privacy;
 mod scene;
 mod shapes;
 mod short_lives;
+mod tonic_peer;
 
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -70,6 +73,14 @@ fn failed(error: anyhow::Error) -> Failed {
 }
 
 fn main() {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("tonic-peer", arguments)) = given.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        if let Err(error) = tonic_peer::run(arguments) {
+            eprintln!("{error:#}");
+            std::process::exit(1);
+        }
+        return;
+    }
     // Serially: two cores are soon full.
     let arguments = Arguments {
         test_threads: Some(1),
@@ -79,6 +90,8 @@ fn main() {
         ground::tests(),
         bad_input::tests(),
         matrix::tests(),
+        http2::tests(),
+        grpc::tests(),
         shapes::tests(),
         latency::tests(),
         short_lives::tests(),
