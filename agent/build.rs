@@ -13,6 +13,11 @@ fn main() -> Result<()> {
         // Stable Rust has no precompiled `core` for the bpf target, and `-Zbuild-std` asks for this.
         std::env::set_var("RUSTC_BOOTSTRAP", "1");
     }
+    // aya-build watches the kernel programs' own folder.
+    println!(
+        "cargo::rerun-if-changed={}",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../agent-common")
+    );
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent-ebpf");
     let package = Package {
         name: "redwire-ebpf",

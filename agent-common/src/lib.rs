@@ -3,14 +3,19 @@
 //! All structs are `repr(C)` without padding that is not named, since the kernel side writes them as bytes.
 #![no_std]
 
-/// Bytes of payload in one event at most; a longer call comes in several.
-pub const PIECE: usize = 16 << 10;
+/// Bytes of payload in one event at most; a longer call comes in several. Twice as many fit a per-CPU map (32 KiB).
+pub const PIECE: usize = 15 << 10;
 
-/// Bytes of payload captured of one call at most, `CALL_PIECES` times [`PIECE`]. The rest is a hole of known length.
-pub const CALL_PIECES: usize = 4;
+/// Bytes of payload captured from the begin of one call, `CALL_PIECES` times [`PIECE`]: a pipeline that a client writes
+/// at once fits.
+pub const CALL_PIECES: usize = 64;
+
+/// Bytes captured from the end of a longer call. What lies between is a hole of known length: mostly a body, behind
+/// which the next message or chunk begins.
+pub const CALL_TAIL: usize = 256;
 
 /// Buffers of one vectored call that are looked at; those behind are a hole of known length.
-pub const CALL_BUFFERS: usize = 32;
+pub const CALL_BUFFERS: usize = 128;
 
 /// `sockaddr_un.sun_path` (unix(7)).
 pub const UNIX_PATH: usize = 108;
@@ -61,10 +66,10 @@ pub struct DataEvent {
     pub captured: u32,
     /// Thread id.
     pub tid: u32,
-    /// [`EGRESS`] or [`INGRESS`].
-    pub direction: u8,
+    /// [`EGRESS`] or [`INGRESS`]; a whole word, so that the kernel side has no bytes to clear one by one.
+    pub direction: u32,
     /// Zero.
-    pub padding: [u8; 7],
+    pub padding: u32,
 }
 
 /// A connection is seen for the first time.
@@ -366,8 +371,10 @@ pub struct Settings {
     pub agent: u32,
     /// 1: the kernel has typed pointers (Linux 5.11), which are followed at no cost.
     pub typed: u32,
-    /// Bytes in the ring buffer at which the reader is woken; it looks by itself every few milliseconds.
-    pub wake_at: u32,
+    /// The reader is woken each time that a CPU has written so many bytes. It looks by itself every few milliseconds.
+    pub wake_every: u32,
+    /// Bytes waiting in the ring buffer from which on less is captured of long calls.
+    pub scarce_from: u32,
 }
 
 /// Indices into the counters of the kernel programs.

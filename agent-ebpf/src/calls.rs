@@ -14,7 +14,7 @@ use crate::arch::{self, Call, number};
 use crate::connection::{self, Caller};
 use crate::emit::{self, Buffers};
 use crate::kernel::{self, Socket};
-use crate::maps::{BEGUN, Begun, CONNECTIONS};
+use crate::maps::{BEGUN, BEGUN_SLOTS, Begun, CONNECTIONS};
 
 const MSG_PEEK: u64 = 2;
 const MSG_TRUNC: u64 = 0x20;
@@ -54,16 +54,31 @@ pub fn redwire_enter(ctx: RawTracePointContext) -> i32 {
 /// Notes when a call begins that writes.
 #[inline(always)]
 fn begin(call: u64) -> Option<()> {
-    let caller = connection::caller(ids())?;
-    let begun = Begun {
-        call: call + 1,
-        time: unsafe { bpf_ktime_get_ns() },
+    let tid = connection::caller(ids())?.ids.0;
+    let slot = BEGUN.get_ptr_mut(tid % BEGUN_SLOTS)?;
+    let time = unsafe { bpf_ktime_get_ns() };
+    unsafe {
+        *slot = Begun {
+            tid,
+            call: call as u32,
+            time,
+        }
     };
-    match BEGUN.get_ptr_mut(caller.ids.0) {
-        Some(slot) => unsafe { *slot = begun },
-        None => BEGUN.insert(caller.ids.0, begun, 0).ok()?,
-    }
     Some(())
+}
+
+/// When this call of this thread began. Where that was not noted, or another thread has taken the place since, it is
+/// as late as now.
+#[inline(always)]
+fn began(tid: u32, call: u64) -> u64 {
+    if let Some(slot) = BEGUN.get_ptr_mut(tid % BEGUN_SLOTS) {
+        let begun = unsafe { &mut *slot };
+        if begun.tid == tid && begun.call == call as u32 {
+            begun.tid = 0;
+            return begun.time;
+        }
+    }
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// close(2) of the last reference: its positions are those of the stream's ends, before the FIN counts.
@@ -73,7 +88,7 @@ fn close(regs: *const u8) -> Option<()> {
     let socket = kernel::socket(arch::call(regs)?.args[0])?;
     let connection = CONNECTIONS.get_ptr(socket.sock)?;
     let connection = unsafe { &*connection };
-    if connection.inode != socket.inode || !kernel::is_last_reference(socket.file) {
+    if Some(connection.inode) != kernel::inode(&socket) || !kernel::is_last_reference(socket.file) {
         return None;
     }
     let event = CloseEvent {
@@ -202,12 +217,6 @@ fn sent(caller: &Caller, call: &Call, result: u64) -> Option<()> {
     if result == 0 {
         return None;
     }
-    let begun = unsafe { &mut *BEGUN.get_ptr_mut(caller.ids.0)? };
-    if begun.call != call.number + 1 {
-        return None;
-    }
-    begun.call = 0;
-    let time = begun.time;
     // splice(2) has the descriptor that it writes to in third place.
     let descriptor = if call.number == number::SPLICE {
         call.args[2]
@@ -215,6 +224,7 @@ fn sent(caller: &Caller, call: &Call, result: u64) -> Option<()> {
         call.args[0]
     };
     let socket = kernel::socket(descriptor)?;
+    let time = began(caller.ids.0, call.number);
     if call.number == number::SENDMMSG {
         return messages(caller, call, &socket, EGRESS, time, result);
     }

@@ -43,7 +43,9 @@ fn port_is_selected(sock: u64) -> bool {
 pub fn enter(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sock) {
         let connection = unsafe { &mut *connection };
-        if connection.inode == socket.inode && opener == opener::UNKNOWN {
+        // TCP tells of every end (see `tcp_state`), a unix socket only of a close(2) that somebody calls.
+        let same = || connection.family != AF_UNIX || Some(connection.inode) == kernel::inode(socket);
+        if opener == opener::UNKNOWN && same() {
             return Some(connection);
         }
     }
@@ -57,7 +59,7 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
         return None;
     }
     let mut connection = Connection {
-        inode: socket.inode,
+        inode: kernel::inode(socket)?,
         next: [0; 2],
         origin: [0; 2],
         family,
@@ -169,7 +171,7 @@ pub fn transferred(
     let mut header_only = !placed;
     if let Some(known) = known {
         let known = unsafe { *known };
-        let state = if known.inode == socket.inode && known.sock == socket.sock {
+        let state = if known.inode == connection.inode && known.sock == socket.sock {
             known.state[way]
         } else {
             need::ALL
@@ -222,14 +224,13 @@ pub fn transferred(
         length - skip,
         direction,
     );
-    let none = Buffers::none();
-    let captured = emit::data(
-        &header,
-        if header_only { &none } else { buffers },
-        u64::from(skip),
-    );
-    if !header_only {
-        count(counter::CAPTURED_BYTES, captured);
+    if header_only {
+        emit::length(&header);
+        return Some(());
+    }
+    let captured = emit::data(&header, buffers, u64::from(skip));
+    count(counter::CAPTURED_BYTES, captured);
+    if captured != u64::from(length - skip) {
         count(counter::UNCAPTURED_BYTES, u64::from(length - skip) - captured);
     }
     Some(())

@@ -2,9 +2,9 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
-use redwire_common::{CALL_BUFFERS, CALL_PIECES, DataEvent, PIECE, counter, kind};
+use redwire_common::{CALL_BUFFERS, CALL_PIECES, CALL_TAIL, DataEvent, PIECE, counter, kind};
 
-use crate::maps::{EVENTS, SCRATCH, count, setting};
+use crate::maps::{EVENTS, SCRATCH, UNANNOUNCED, count, setting};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -14,7 +14,8 @@ const BPF_RB_AVAIL_DATA: u64 = 0;
 #[repr(C)]
 pub struct Scratch {
     header: DataEvent,
-    bytes: [u8; PIECE],
+    /// One piece; twice as long for the verifier, which adds the bounds of offset and length.
+    bytes: [u8; 2 * PIECE],
     walk: Walk,
 }
 
@@ -26,10 +27,12 @@ struct Walk {
     buffers: Buffers,
     /// Bytes at the front that are not wanted.
     skip: u64,
-    /// Bytes still to hand over.
+    /// Bytes of the call behind those in `bytes`.
     left: u64,
+    /// Bytes in `bytes`.
+    filled: u64,
     captured: u64,
-    /// Full pieces handed over.
+    /// Full pieces that may still be handed over.
     pieces: u64,
 }
 
@@ -51,10 +54,11 @@ pub struct Buffers {
 impl Buffers {
     #[inline(always)]
     pub fn one(base: u64, length: u64) -> Buffers {
+        // What is of no account is not cleared: two zeros in a row are a loop of the compiler's.
         Buffers {
             base,
             left: length,
-            vector: 0,
+            vector: base,
             count: 0,
         }
     }
@@ -62,7 +66,7 @@ impl Buffers {
     #[inline(always)]
     pub fn vector(vector: u64, count: u64) -> Buffers {
         Buffers {
-            base: 0,
+            base: vector,
             left: 0,
             vector,
             count,
@@ -73,13 +77,20 @@ impl Buffers {
     pub fn none() -> Buffers {
         Buffers::one(0, 0)
     }
+
+    /// Passes `n` bytes of the buffer at hand.
+    #[inline(always)]
+    fn advance(&mut self, n: u64) {
+        self.base += n;
+        self.left -= n;
+    }
 }
 
 /// Writes an event that must not be late or has no payload; the reader is woken.
 #[inline(always)]
 pub fn event<T>(event: &T) -> bool {
     let bytes = unsafe { core::slice::from_raw_parts((&raw const *event).cast::<u8>(), size_of::<T>()) };
-    let written = EVENTS.output::<[u8]>(bytes, wake()).is_ok();
+    let written = EVENTS.output::<[u8]>(bytes, wake(size_of::<T>())).is_ok();
     if !written {
         count(counter::LOST_EVENTS, 1);
     }
@@ -96,22 +107,32 @@ pub fn urgent(bytes: &[u8]) -> bool {
     written
 }
 
-/// Wake-ups are batched: the reader looks by itself every few milliseconds, and is woken when much waits.
+/// Wake-ups are batched: the reader looks by itself every few milliseconds, and is woken for each `wake_every` bytes
+/// that a CPU writes. How much waits is not asked, since that is where the reader writes all the time.
 #[inline(always)]
-fn wake() -> u64 {
-    if EVENTS.query(BPF_RB_AVAIL_DATA) >= u64::from(setting!(wake_at)) {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
+fn wake(size: usize) -> u64 {
+    let Some(unannounced) = UNANNOUNCED.get_ptr_mut(0) else {
+        return BPF_RB_FORCE_WAKEUP;
+    };
+    let bytes = unsafe { &mut *unannounced };
+    *bytes += size as u64;
+    if *bytes < u64::from(setting!(wake_every)) {
+        return BPF_RB_NO_WAKEUP;
     }
+    *bytes = 0;
+    BPF_RB_FORCE_WAKEUP
 }
 
-/// Size of an event that is written in place, its header included: most requests and many answers fit.
-const SMALL: usize = 512;
+/// The largest event that is written in place, its header included: most requests and many answers fit.
+const IN_PLACE: usize = 2048;
 
 /// Hands over a call of one small buffer. `None` where it is none.
 #[inline(always)]
 fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
+    let length = header.length as usize;
+    if length == 0 || length > IN_PLACE - HEADER {
+        return None;
+    }
     if buffers.left == 0 && buffers.count > 0 {
         let iovec = unsafe { bpf_probe_read_user(buffers.vector as *const [u64; 2]) }.ok()?;
         *buffers = Buffers {
@@ -121,22 +142,48 @@ fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
             count: buffers.count - 1,
         };
     }
-    let length = header.length as usize;
-    if length == 0 || length > SMALL - HEADER || buffers.left < length as u64 {
+    if buffers.left < length as u64 {
         return None;
     }
-    let Some(mut record) = EVENTS.reserve::<[u64; SMALL / 8]>(0) else {
+    // The size of a reservation has to be known to the verifier. What is not written costs room alone.
+    Some(match length + HEADER {
+        ..=192 => in_place::<[u64; 192 / 8]>(header, buffers.base, length),
+        ..=384 => in_place::<[u64; 384 / 8]>(header, buffers.base, length),
+        ..=768 => in_place::<[u64; 768 / 8]>(header, buffers.base, length),
+        _ => in_place::<[u64; IN_PLACE / 8]>(header, buffers.base, length),
+    })
+}
+
+/// Reserves an event of the size of `T` and reads `length` bytes at `base` into it.
+#[inline(always)]
+fn in_place<T: 'static>(header: &DataEvent, base: u64, length: usize) -> u64 {
+    let wake = wake(size_of::<T>());
+    let Some(mut record) = EVENTS.reserve::<T>(0) else {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, length as u64);
-        return Some(0);
+        return 0;
     };
-    let base = record.as_mut_ptr().cast::<u8>();
-    let bytes = unsafe { core::slice::from_raw_parts_mut(base.add(HEADER), length) };
-    let read = unsafe { bpf_probe_read_user_buf(buffers.base as *const u8, bytes) }.is_ok();
+    if length > size_of::<T>() - HEADER {
+        record.discard(BPF_RB_NO_WAKEUP);
+        return 0;
+    }
+    let event = record.as_mut_ptr().cast::<u8>();
+    let bytes = unsafe { core::slice::from_raw_parts_mut(event.add(HEADER), length) };
+    let read = unsafe { bpf_probe_read_user_buf(base as *const u8, bytes) }.is_ok();
     let captured = if read { length as u32 } else { 0 };
-    unsafe { base.cast::<DataEvent>().write(DataEvent { captured, ..*header }) };
-    record.submit(wake());
-    Some(u64::from(captured))
+    unsafe { event.cast::<DataEvent>().write(DataEvent { captured, ..*header }) };
+    record.submit(wake);
+    u64::from(captured)
+}
+
+/// Tells user space of `header.length` bytes that went, without handing them over.
+#[inline(never)]
+pub fn length(header: &DataEvent) {
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *header).cast::<u8>(), HEADER) };
+    if EVENTS.output::<[u8]>(bytes, wake(HEADER)).is_err() {
+        count(counter::LOST_EVENTS, 1);
+        count(counter::LOST_BYTES, u64::from(header.length));
+    }
 }
 
 /// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not
@@ -158,16 +205,18 @@ pub fn data(header: &DataEvent, buffers: &Buffers, skip: u64) -> u64 {
         buffers,
         skip,
         left: u64::from(header.length),
+        filled: 0,
         captured: 0,
-        pieces: 0,
+        pieces: pieces() as u64,
     };
     unsafe { (&raw mut scratch.walk).write_volatile(walk) };
     for _ in 0..CALL_BUFFERS + CALL_PIECES {
-        if !piece(scratch) {
+        if redwire_step() == 0 {
             break;
         }
     }
-    let walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    flush(scratch, &mut walk);
     if walk.left > 0 || header.length == 0 {
         scratch.header.length = walk.left as u32;
         scratch.header.captured = 0;
@@ -176,11 +225,33 @@ pub fn data(header: &DataEvent, buffers: &Buffers, skip: u64) -> u64 {
     walk.captured
 }
 
+/// Full pieces from the begin of one call: one where the reader is behind, since a long call is mostly body, and it
+/// is better to lose the middle of some than all of others.
+#[inline(always)]
+fn pieces() -> usize {
+    if EVENTS.query(BPF_RB_AVAIL_DATA) > u64::from(setting!(scarce_from)) {
+        1
+    } else {
+        CALL_PIECES
+    }
+}
+
+/// [`step`] as a global function: those are verified once, not once a turn of the loop that calls them
+/// (Linux 5.6, kernel/bpf/verifier.c, `do_check_subprogs`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_step() -> u64 {
+    match SCRATCH.get_ptr_mut(0) {
+        Some(scratch) => u64::from(step(unsafe { &mut *scratch })),
+        None => 0,
+    }
+}
+
 /// Takes one step: the next buffer, or the next piece of one. `false` where nothing more can be handed over.
 #[inline(always)]
-fn piece(scratch: &mut Scratch) -> bool {
+fn step(scratch: &mut Scratch) -> bool {
     let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
-    if walk.left == 0 || walk.pieces >= CALL_PIECES as u64 {
+    if walk.left == 0 {
         return false;
     }
     if walk.buffers.left == 0 {
@@ -194,46 +265,58 @@ fn piece(scratch: &mut Scratch) -> bool {
         walk.buffers.count -= 1;
         [walk.buffers.base, walk.buffers.left] = iovec;
     }
-    let skip = if walk.skip < walk.buffers.left {
-        walk.skip
-    } else {
-        walk.buffers.left
-    };
-    walk.skip -= skip;
-    walk.buffers.base += skip;
-    walk.buffers.left -= skip;
-    let n = if walk.left < walk.buffers.left {
-        walk.left
-    } else {
-        walk.buffers.left
-    };
-    let size = if n > PIECE as u64 { PIECE } else { n as usize };
-    if size > 0 && size <= PIECE {
-        let bytes = unsafe { scratch.bytes.get_unchecked_mut(..size) };
+    let unwanted = walk.skip.min(walk.buffers.left);
+    walk.skip -= unwanted;
+    walk.buffers.advance(unwanted);
+    let tail = CALL_TAIL as u64;
+    if walk.pieces == 0 && walk.left > tail {
+        flush(scratch, &mut walk);
+        let hole = (walk.left - tail).min(walk.buffers.left);
+        walk.buffers.advance(hole);
+        walk.left -= hole;
+        scratch.header.position = scratch.header.position.wrapping_add(hole as u32);
+    }
+    let at = walk.filled as usize;
+    let room = PIECE as u64 - walk.filled;
+    let size = walk.left.min(walk.buffers.left).min(room) as usize;
+    if size > 0 && size <= PIECE && at < PIECE {
+        let bytes = unsafe { scratch.bytes.get_unchecked_mut(at..at + size) };
         if unsafe { bpf_probe_read_user_buf(walk.buffers.base as *const u8, bytes) }.is_err() {
             return false;
         }
-        scratch.header.length = size as u32;
-        scratch.header.captured = size as u32;
-        if output(scratch, size, size as u64) {
-            walk.captured += size as u64;
-        }
-        scratch.header.position = scratch.header.position.wrapping_add(size as u32);
-        walk.buffers.base += size as u64;
-        walk.buffers.left -= size as u64;
+        walk.buffers.advance(size as u64);
         walk.left -= size as u64;
-        // Small buffers of a vector cost an event each, but only full pieces count towards the limit in bytes.
-        walk.pieces += u64::from(size == PIECE);
+        walk.filled += size as u64;
+    }
+    if walk.filled >= PIECE as u64 {
+        walk.pieces = walk.pieces.saturating_sub(1);
+        flush(scratch, &mut walk);
     }
     unsafe { (&raw mut scratch.walk).write_volatile(walk) };
     true
+}
+
+/// Hands over what is in `bytes`.
+#[inline(always)]
+fn flush(scratch: &mut Scratch, walk: &mut Walk) {
+    let size = walk.filled as usize;
+    if size == 0 || size > PIECE {
+        return;
+    }
+    scratch.header.length = size as u32;
+    scratch.header.captured = size as u32;
+    if output(scratch, size, size as u64) {
+        walk.captured += size as u64;
+    }
+    scratch.header.position = scratch.header.position.wrapping_add(size as u32);
+    walk.filled = 0;
 }
 
 /// Writes the header and `size` bytes behind it; what does not get through is counted as `length` bytes.
 #[inline(always)]
 fn output(scratch: &Scratch, size: usize, length: u64) -> bool {
     let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), HEADER + size) };
-    let written = EVENTS.output::<[u8]>(record, wake()).is_ok();
+    let written = EVENTS.output::<[u8]>(record, wake(HEADER + size)).is_ok();
     if !written {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, length);
@@ -253,7 +336,7 @@ pub fn header(ids: (u32, u32), sock: u64, time: u64, position: u32, length: u32,
         length,
         captured: 0,
         tid: ids.0,
-        direction,
-        padding: [0; 7],
+        direction: u32::from(direction),
+        padding: 0,
     }
 }

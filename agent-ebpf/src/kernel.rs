@@ -25,8 +25,8 @@ pub fn read<T>(base: u64, offset: usize) -> Option<T> {
 pub struct Socket {
     /// Address of the `struct sock`.
     pub sock: u64,
-    /// Inode number of the socket: tells one `struct sock` from the next at its address.
-    pub inode: u64,
+    /// Address of the `struct socket`.
+    pub socket: u64,
     /// Address of the `struct file`.
     pub file: u64,
 }
@@ -83,8 +83,13 @@ pub fn socket(fd: u64) -> Option<Socket> {
     if back != file || sock == 0 {
         return None;
     }
-    let inode: u64 = read(socket, offset!(socket_ino))?;
-    Some(Socket { sock, inode, file })
+    Some(Socket { sock, socket, file })
+}
+
+/// Inode number of the socket: tells one `struct sock` from the next at its address.
+#[inline(always)]
+pub fn inode(socket: &Socket) -> Option<u64> {
+    read(socket.socket, offset!(socket_ino))
 }
 
 /// Whether this is a TCP or unix stream socket, and its family.

@@ -62,21 +62,29 @@ pub static CONNECTIONS: LruHashMap<u64, ConnectionState> = LruHashMap::with_max_
 #[map]
 pub static NOT_NEEDED: Array<NotNeeded> = Array::with_max_entries(NOT_NEEDED_SLOTS, 0);
 
-/// Begun calls that write, by thread: what is known only at their begin.
+/// Entries of [`BEGUN`].
+pub const BEGUN_SLOTS: u32 = 32_768;
+
+/// The latest call that writes, by thread id modulo the number of slots.
 #[map]
-pub static BEGUN: LruHashMap<u32, Begun> = LruHashMap::with_max_entries(32_768, 0);
+pub static BEGUN: Array<Begun> = Array::with_max_entries(BEGUN_SLOTS, 0);
 
 /// A begun call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Begun {
-    /// One more than the number of the call; 0 when it has ended.
-    pub call: u64,
+    pub tid: u32,
+    /// Its number.
+    pub call: u32,
     pub time: u64,
 }
 
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes written to the ring buffer since the reader was woken.
+#[map]
+pub static UNANNOUNCED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);

@@ -3,7 +3,7 @@
 use crate::counters::{Counters, Drop, Signal};
 use crate::export::{
     self, ClientError, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig, Temporality,
-    WhenFull,
+    TraceEncoder, WhenFull,
 };
 use crate::id::Ids;
 use crate::metrics::{Aggregates, MetricsConfig, Series};
@@ -14,6 +14,8 @@ use crate::span::{Batch, Scratch, SpanConfig};
 use crate::telemetry::{Losses, Telemetry};
 use hashbrown::DefaultHashBuilder;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
 use std::collections::HashSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,6 +116,7 @@ struct Shared {
     points: Option<Queue<ExportMetricsServiceRequest>>,
     /// Batches that were exported, to be filled again.
     pool: Mutex<Vec<Batch>>,
+    encoder: Mutex<TraceEncoder>,
 }
 
 /// Batches that are kept for being filled again.
@@ -240,6 +243,7 @@ impl Pipeline {
                 .is_some()
                 .then(|| Queue::new(config.point_queue, WhenFull::DropOldest)),
             pool: Mutex::default(),
+            encoder: Mutex::default(),
         });
         let mut exporters = Vec::new();
         if let Some(exporter) = spans {
@@ -338,16 +342,17 @@ impl Pipeline {
 async fn export_spans(shared: Arc<Shared>, exporter: Arc<Exporter>) {
     let Some(queue) = &shared.spans else { return };
     while let Some((n, batch)) = queue.pop().await {
-        let request = export::traces(&batch);
+        let request = lock(&shared.encoder).encode(&batch);
         shared.recycle(batch);
-        exporter.export(&request, n).await;
+        exporter.export::<ExportTraceServiceRequest>(request, n).await;
     }
 }
 
 async fn export_points(shared: Arc<Shared>, exporter: Arc<Exporter>) {
     let Some(queue) = &shared.points else { return };
     while let Some((n, request)) = queue.pop().await {
-        exporter.export(&request, n).await;
+        let request = request.encode_to_vec().into();
+        exporter.export::<ExportMetricsServiceRequest>(request, n).await;
     }
 }
 

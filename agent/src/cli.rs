@@ -133,7 +133,7 @@ pub struct Run {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureArgs {
-    /// Size of the ring buffer between kernel and agent: a power of two, at least 64KiB [default: 16MiB]
+    /// Size of the ring buffer between kernel and agent: a power of two, at least 64KiB [default: 8MiB]
     #[arg(long, value_name = "SIZE", env = "REDWIRE_RING_BUFFER")]
     pub ring_buffer: Option<ByteSize>,
     /// BTF of the running kernel [default: /sys/kernel/btf/vmlinux]

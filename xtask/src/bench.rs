@@ -9,7 +9,7 @@ use anyhow::Result;
 /// # Errors
 /// Where they cannot be started.
 pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
-    setup::run()?;
+    setup::run(setup::Scope::All)?;
     let mut bench = cargo(&[
         "bench",
         "--workspace",

@@ -34,7 +34,7 @@ const MIX: &[(&str, &str, usize)] = &[
 /// # Errors
 /// Where something does not start.
 pub(crate) fn run(seconds: u64) -> Result<bool> {
-    setup::run()?;
+    setup::run(setup::Scope::Demo)?;
     build::agent()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

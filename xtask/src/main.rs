@@ -46,7 +46,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Setup => setup::run().map(|()| true),
+        Command::Setup => setup::run(setup::Scope::All).map(|()| true),
         Command::Demo { seconds } => demo::run(seconds),
         Command::Test { filter, fuzz_seconds } => test::run(filter.as_deref(), fuzz_seconds),
         Command::Bench { filter } => bench::run(filter.as_deref()),

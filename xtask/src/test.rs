@@ -40,7 +40,7 @@ impl Totals {
 /// # Errors
 /// Where tests cannot be run at all.
 pub(crate) fn run(filter: Option<&str>, fuzz_seconds: u64) -> Result<bool> {
-    setup::run()?;
+    setup::run(setup::Scope::All)?;
     let mut totals = Totals::default();
     let members = ["--workspace", "--exclude", "redwire-ebpf"];
     let units = ["--lib", "--bins", "--examples"];

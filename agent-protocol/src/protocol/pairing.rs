@@ -53,7 +53,7 @@ struct Entry<R> {
     start: u64,
     /// Last byte of the request, when that was seen.
     request_end: Option<u64>,
-    /// Last byte of the response, where it is complete.
+    /// Last byte of the response; 0 where it is not complete.
     end: u64,
     /// Its response is the next one, whatever happened to the requests behind it.
     certain: bool,
@@ -126,7 +126,8 @@ impl<R: Default> Pairing<R> {
     pub fn with_limit(fresh: bool, limit: usize) -> Pairing<R> {
         Pairing {
             limit,
-            entries: VecDeque::new(),
+            // Most clients have one request in flight, and the first growth is by four.
+            entries: VecDeque::with_capacity(1),
             complete: 0,
             trust: if fresh { Trust::Certain } else { Trust::Doubtful },
             pipelined: false,
@@ -447,9 +448,9 @@ impl<R: Default> Pairing<R> {
 
     /// Observation ends.
     pub fn abandon(&mut self, output: &mut dyn Output) {
+        self.drop_held(output);
         let open = self.entries.len() as u64;
         self.entries.clear();
-        self.complete = 0;
         if open > 0 {
             output.lost(Loss::Unfinished, open);
         }
@@ -538,6 +539,9 @@ impl<R: Default> Pairing<R> {
         self.open &= index + 1 < self.entries.len();
         if let Some(entry) = self.entries.remove(index) {
             output.lost(Loss::UnpairedRequest, 1);
+            if entry.end > 0 {
+                output.lost(Loss::UnpairedResponse, 1);
+            }
             self.recycle(entry.request);
         }
     }

@@ -177,7 +177,9 @@ impl Connection {
                 Closed::Skip => {
                     self.run(direction, &[], 0, false, observer);
                 }
-                Closed::Gap(length) => return self.report_gap(direction, length, observer),
+                Closed::Gap { missing, discarded } => {
+                    return self.report_gap(direction, missing, discarded, observer);
+                }
             }
         }
     }
@@ -211,13 +213,20 @@ impl Connection {
         }
     }
 
-    fn report_gap(&mut self, direction: Direction, length: u64, observer: &mut dyn Observer) {
+    fn report_gap(
+        &mut self,
+        direction: Direction,
+        missing: u64,
+        discarded: u64,
+        observer: &mut dyn Observer,
+    ) {
         let side = self.side();
         match &mut self.stage {
             Stage::Detecting => {
                 self.fresh = false;
                 observer.lost(&self.info, None, Loss::Gap, 1);
-                observer.lost(&self.info, None, Loss::GapBytes, length);
+                observer.lost(&self.info, None, Loss::GapBytes, missing);
+                observer.lost(&self.info, None, Loss::ResyncBytes, discarded);
             }
             Stage::Speaking(protocol) => {
                 let mut output = Reporter {
@@ -227,7 +236,9 @@ impl Connection {
                     observer,
                 };
                 output.lost(Loss::Gap, 1);
-                output.lost(Loss::GapBytes, length);
+                output.lost(Loss::GapBytes, missing);
+                output.lost(Loss::ResyncBytes, discarded);
+                let length = missing + discarded;
                 protocol.gap(flow_of(direction, self.to_server), length, &mut output);
             }
             Stage::Ignored => {}
@@ -440,7 +451,7 @@ impl Connection {
             let lost = half.buffer.len() as u64;
             if lost > Limits::BUFFER as u64 {
                 half.discard();
-                self.report_gap(direction, lost, observer);
+                self.report_gap(direction, 0, lost, observer);
             }
         }
         consumed > 0

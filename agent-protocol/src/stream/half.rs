@@ -28,8 +28,13 @@ pub(crate) enum Closed {
     Nothing,
     /// A skip is over.
     Skip,
-    /// Bytes are missing: so many, with the unconsumed bytes before them, which are discarded.
-    Gap(u64),
+    /// Bytes are missing. The unconsumed bytes before them, which were seen, are discarded.
+    Gap {
+        /// How many are missing.
+        missing: u64,
+        /// How many are discarded.
+        discarded: u64,
+    },
 }
 
 /// One direction of a connection.
@@ -199,10 +204,13 @@ impl Half {
             self.end_unseen = !seen;
             return Closed::Skip;
         }
-        let length = to - next + self.buffer.len() as u64;
+        let discarded = self.buffer.len() as u64;
         self.next = Some(to);
         self.discard();
-        Closed::Gap(length)
+        Closed::Gap {
+            missing: to - next,
+            discarded,
+        }
     }
 
     /// Forgets the unconsumed bytes.

@@ -115,7 +115,13 @@ fn a_hole_behind_a_skip_is_closed_in_two() {
     half.skip_to(base + 10);
     assert_eq!(half.close_hole(base + 5, false), Closed::Nothing);
     assert_eq!(half.close_hole(base + 15, false), Closed::Skip);
-    assert_eq!(half.close_hole(base + 15, false), Closed::Gap(5));
+    assert_eq!(
+        half.close_hole(base + 15, false),
+        Closed::Gap {
+            missing: 5,
+            discarded: 0
+        }
+    );
     assert_eq!(half.next(), base + 15);
 }
 

@@ -1,20 +1,21 @@
 //! Sends OTLP requests, and again where that may help (OTLP specification, "Failures", "Throttling").
 
 use super::config::{Protocol, SignalConfig};
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use flate2::{Compression, write::GzEncoder};
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
 use std::io::Write as _;
+use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
-use tonic::codec::CompressionEncoding;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_types::StatusExt as _;
@@ -22,65 +23,77 @@ use tonic_types::StatusExt as _;
 /// Headers of gRPC.
 pub(crate) type Metadata = Vec<(MetadataKey<Ascii>, MetadataValue<Ascii>)>;
 
-/// A request of one signal.
-pub(crate) trait Request: Message + Clone + Default + Send + Sync + 'static {
-    type Response: Message + Default;
+/// A request of one signal. It is sent as its encoded bytes, by whichever transport and however often.
+pub(crate) trait Request: Message + Default + 'static {
+    type Response: Message + Default + 'static;
 
-    fn send(
-        self,
-        channel: Channel,
-        headers: &Metadata,
-        gzip: bool,
-    ) -> impl Future<Output = Result<Self::Response, tonic::Status>> + Send;
+    /// Its method in gRPC.
+    const METHOD: &'static str;
 
     /// How much the collector did not take, and why.
     fn rejected(response: &Self::Response) -> Option<(i64, &str)>;
 }
 
-macro_rules! request {
-    ($request:ty, $response:ty, $client:ident, $rejected:ident) => {
-        impl Request for $request {
-            type Response = $response;
+impl Request for ExportTraceServiceRequest {
+    type Response = ExportTraceServiceResponse;
 
-            async fn send(
-                self,
-                channel: Channel,
-                headers: &Metadata,
-                gzip: bool,
-            ) -> Result<$response, tonic::Status> {
-                let mut client = $client::new(channel);
-                if gzip {
-                    client = client
-                        .send_compressed(CompressionEncoding::Gzip)
-                        .accept_compressed(CompressionEncoding::Gzip);
-                }
-                let mut request = tonic::Request::new(self);
-                for (key, value) in headers {
-                    request.metadata_mut().append(key.clone(), value.clone());
-                }
-                Ok(client.export(request).await?.into_inner())
-            }
+    const METHOD: &'static str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-            fn rejected(response: &$response) -> Option<(i64, &str)> {
-                let partial = response.partial_success.as_ref()?;
-                Some((partial.$rejected, &partial.error_message))
-            }
-        }
-    };
+    fn rejected(response: &ExportTraceServiceResponse) -> Option<(i64, &str)> {
+        let partial = response.partial_success.as_ref()?;
+        Some((partial.rejected_spans, &partial.error_message))
+    }
 }
 
-request!(
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-    TraceServiceClient,
-    rejected_spans
-);
-request!(
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-    MetricsServiceClient,
-    rejected_data_points
-);
+impl Request for ExportMetricsServiceRequest {
+    type Response = ExportMetricsServiceResponse;
+
+    const METHOD: &'static str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+    fn rejected(response: &ExportMetricsServiceResponse) -> Option<(i64, &str)> {
+        let partial = response.partial_success.as_ref()?;
+        Some((partial.rejected_data_points, &partial.error_message))
+    }
+}
+
+/// Requests that are encoded already; `R` comes back.
+struct Encoded<R>(PhantomData<R>);
+
+impl<R: Message + Default + 'static> Codec for Encoded<R> {
+    type Encode = Bytes;
+    type Decode = R;
+    type Encoder = Encoded<R>;
+    type Decoder = Encoded<R>;
+
+    fn encoder(&mut self) -> Encoded<R> {
+        Encoded(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Encoded<R> {
+        Encoded(PhantomData)
+    }
+}
+
+impl<R> Encoder for Encoded<R> {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, request: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        to.put(request);
+        Ok(())
+    }
+}
+
+impl<R: Message + Default> Decoder for Encoded<R> {
+    type Item = R;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<R>, tonic::Status> {
+        R::decode(from)
+            .map(Some)
+            .map_err(|error| tonic::Status::internal(error.to_string()))
+    }
+}
 
 /// Why a request was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -217,11 +230,11 @@ impl Client {
         Ok(Client { config, transport })
     }
 
-    /// Sends a request once. The number is how much of it the collector did not take.
-    pub(crate) async fn send<R: Request>(&self, request: &R) -> Result<usize, Failure> {
+    /// Sends an encoded `R` once. The number is how much of it the collector did not take.
+    pub(crate) async fn send<R: Request>(&self, request: Bytes) -> Result<usize, Failure> {
         let response = match &self.transport {
             Transport::Grpc { channel, headers } => {
-                let sending = request.clone().send(channel.clone(), headers, self.config.gzip);
+                let sending = self.call::<R>(channel.clone(), headers, request);
                 let response = tokio::time::timeout(self.config.timeout, sending).await;
                 response
                     .map_err(|_| self.timed_out())?
@@ -245,8 +258,36 @@ impl Client {
         }
     }
 
-    async fn post<R: Request>(&self, client: &reqwest::Client, request: &R) -> Result<R::Response, Failure> {
-        let mut body = Bytes::from(request.encode_to_vec());
+    async fn call<R: Request>(
+        &self,
+        channel: Channel,
+        headers: &Metadata,
+        request: Bytes,
+    ) -> Result<R::Response, tonic::Status> {
+        let mut client = Grpc::new(channel);
+        if self.config.gzip {
+            client = client
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip);
+        }
+        let mut request = tonic::Request::new(request);
+        for (key, value) in headers {
+            request.metadata_mut().append(key.clone(), value.clone());
+        }
+        client
+            .ready()
+            .await
+            .map_err(|error| tonic::Status::from_error(error.into()))?;
+        let method = PathAndQuery::from_static(R::METHOD);
+        let response = client.unary(request, method, Encoded(PhantomData)).await?;
+        Ok(response.into_inner())
+    }
+
+    async fn post<R: Request>(
+        &self,
+        client: &reqwest::Client,
+        mut body: Bytes,
+    ) -> Result<R::Response, Failure> {
         let mut post = client
             .post(self.config.endpoint.clone())
             .header("content-type", "application/x-protobuf");

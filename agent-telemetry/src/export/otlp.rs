@@ -3,6 +3,7 @@
 use super::client::{Client, ClientError, Failure, Request};
 use super::config::{OtlpConfig, SignalConfig};
 use crate::counters::{Counters, Drop, Signal};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use rand::Rng as _;
@@ -56,8 +57,8 @@ impl Exporter {
         })
     }
 
-    /// Sends a request that carries `n` spans or points until it is taken, refused or given up.
-    pub(crate) async fn export<R: Request>(&self, request: &R, n: usize) {
+    /// Sends an encoded `R` that carries `n` spans or points until it is taken, refused or given up.
+    pub(crate) async fn export<R: Request>(&self, request: Bytes, n: usize) {
         // Whoever stops this in the middle leaves the request counted, too.
         let mut fate = Fate {
             exporter: self,
@@ -67,7 +68,7 @@ impl Exporter {
         let begin = Instant::now();
         let mut delay = self.retry.first;
         loop {
-            let (message, after) = match self.client.send(request).await {
+            let (message, after) = match self.client.send::<R>(request.clone()).await {
                 Ok(rejected) => {
                     let rejected = rejected.min(n);
                     self.counters
@@ -152,19 +153,15 @@ const CHECK: Duration = Duration::from_secs(3);
 /// The first that does not take it, with what to do.
 pub async fn check(config: &OtlpConfig) -> Result<(), Unreachable> {
     if let Some(traces) = &config.traces {
-        check_signal(traces, "traces", &ExportTraceServiceRequest::default()).await?;
+        check_signal::<ExportTraceServiceRequest>(traces, "traces").await?;
     }
     if let Some(metrics) = &config.metrics {
-        check_signal(metrics, "metrics", &ExportMetricsServiceRequest::default()).await?;
+        check_signal::<ExportMetricsServiceRequest>(metrics, "metrics").await?;
     }
     Ok(())
 }
 
-async fn check_signal<R: Request>(
-    config: &SignalConfig,
-    signal: &'static str,
-    request: &R,
-) -> Result<(), Unreachable> {
+async fn check_signal<R: Request>(config: &SignalConfig, signal: &'static str) -> Result<(), Unreachable> {
     let unreachable = |problem: String| Unreachable {
         signal,
         endpoint: config.endpoint.to_string(),
@@ -177,7 +174,7 @@ async fn check_signal<R: Request>(
         ..config.clone()
     })
     .map_err(|error| unreachable(error.to_string()))?;
-    match client.send(request).await {
+    match client.send::<R>(Bytes::new()).await {
         Ok(_) => Ok(()),
         Err(failure) => Err(unreachable(failure.to_string())),
     }

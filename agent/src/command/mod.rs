@@ -56,7 +56,7 @@ pub fn file(args: &SelectionArgs) -> Result<File> {
 }
 
 /// Ring buffer of an agent that is told nothing else: at 1 KiB an event, a fifth of a second at 80,000 events/s.
-const RING_BUFFER: ByteSize = ByteSize(16 << 20);
+const RING_BUFFER: ByteSize = ByteSize(8 << 20);
 
 /// The smallest ring buffer: more than one piece of payload must fit.
 const RING_BUFFER_MIN: u64 = 64 << 10;

@@ -154,9 +154,12 @@ fn curl(test: &str, option: &str) -> Result<()> {
     let url = format!("http://127.0.0.1:{port}");
     let client = selected_as("client");
     let mut counts = Counts::new();
-    // Many on one connection, then connections of one request each.
-    redwire_tests::add(&mut counts, &load::curl(&url, 800, MIX, &client, Some(option))?);
-    for request in MIX {
+    // Many on one connection, which curl cannot after prior knowledge (7.88: error 16 on reuse).
+    if option == "http2" {
+        redwire_tests::add(&mut counts, &load::curl(&url, 800, MIX, &client, Some(option))?);
+    }
+    // Connections of one request each.
+    for request in MIX.iter().cycle().take(80) {
         redwire_tests::add(&mut counts, &load::curl(&url, 1, &[*request], &client, Some(option))?);
     }
     let telemetry = scene.finish()?;

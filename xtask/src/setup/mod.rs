@@ -10,18 +10,29 @@ mod rust;
 
 use anyhow::Result;
 
-/// Brings the machine to where everything builds and tests.
+/// What is to be possible after the set-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// To build, and to show the agent at work.
+    Demo,
+    /// To test and to measure, too.
+    All,
+}
+
+/// Brings the machine to where everything of `scope` is possible.
 ///
 /// # Errors
 /// Names what is missing, where it cannot be installed.
-pub(crate) fn run() -> Result<()> {
-    packages::install()?;
+pub(crate) fn run(scope: Scope) -> Result<()> {
+    packages::install(scope)?;
     rust::source()?;
     rust::bpf_linker()?;
     languages::python()?;
     languages::node()?;
     let go = go::toolchain()?;
-    go::collector(&go)?;
+    if scope == Scope::All {
+        go::collector(&go)?;
+    }
     go::programs(&go)?;
     eprintln!("set-up: complete");
     Ok(())

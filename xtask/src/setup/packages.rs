@@ -1,37 +1,42 @@
 //! The distribution's packages.
 
+use super::Scope;
 use crate::step;
 use anyhow::{Result, bail};
 use redwire_tests::tools;
 use std::path::Path;
 use std::process::Command;
 
-/// What is needed of the system: a program (or, with a slash at its start, a file), and the Debian package that
-/// has it.
-const NEEDED: &[(&str, &str)] = &[
-    ("cc", "build-essential"),
-    ("c++", "build-essential"),
-    ("make", "build-essential"),
-    ("git", "git"),
-    ("curl", "curl"),
-    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
-    ("python3", "python3"),
-    ("node", "nodejs"),
-    ("npm", "npm"),
-    ("go", "golang-go"),
-    ("nginx", "nginx-light"),
-    ("wrk", "wrk"),
-    ("/usr/lib/postgresql", "postgresql"),
-    ("pgbench", "postgresql-contrib"),
-    ("redis-server", "redis-server"),
-    ("redis-benchmark", "redis-tools"),
-    ("rabbitmq-server", "rabbitmq-server"),
-    ("h2load", "nghttp2-client"),
-    ("nghttpd", "nghttp2-server"),
-    ("tcpdump", "tcpdump"),
-    ("tshark", "tshark"),
-    ("bpftool", "bpftool"),
-    ("setpriv", "util-linux"),
+/// What is needed of the system, and for what at least: a program (or, with a slash at its start, a file), and the
+/// Debian package that has it.
+const NEEDED: &[(Scope, &str, &str)] = &[
+    (Scope::Demo, "cc", "build-essential"),
+    (Scope::Demo, "c++", "build-essential"),
+    (Scope::Demo, "make", "build-essential"),
+    (Scope::Demo, "git", "git"),
+    (Scope::Demo, "curl", "curl"),
+    (
+        Scope::Demo,
+        "/etc/ssl/certs/ca-certificates.crt",
+        "ca-certificates",
+    ),
+    (Scope::Demo, "python3", "python3"),
+    (Scope::Demo, "node", "nodejs"),
+    (Scope::Demo, "npm", "npm"),
+    (Scope::Demo, "go", "golang-go"),
+    (Scope::Demo, "nginx", "nginx-light"),
+    (Scope::All, "wrk", "wrk"),
+    (Scope::All, "bpftool", "bpftool"),
+    (Scope::All, "setpriv", "util-linux"),
+    (Scope::All, "/usr/lib/postgresql", "postgresql"),
+    (Scope::All, "pgbench", "postgresql-contrib"),
+    (Scope::All, "redis-server", "redis-server"),
+    (Scope::All, "redis-benchmark", "redis-tools"),
+    (Scope::All, "rabbitmq-server", "rabbitmq-server"),
+    (Scope::All, "h2load", "nghttp2-client"),
+    (Scope::All, "nghttpd", "nghttp2-server"),
+    (Scope::All, "tcpdump", "tcpdump"),
+    (Scope::All, "tshark", "tshark"),
 ];
 
 /// Installs without starting any of the services that come along (invoke-rc.d(8) asks policy-rc.d), and leaves
@@ -55,11 +60,11 @@ fn has_venv() -> bool {
     tools::python().exists() || found.is_ok_and(|output| output.status.success())
 }
 
-/// Installs the packages that are missing.
+/// Installs the packages that are missing for `scope`.
 ///
 /// # Errors
 /// Names what is missing where this is not Debian or Ubuntu, or the user is not root.
-pub(crate) fn install() -> Result<()> {
+pub(crate) fn install(scope: Scope) -> Result<()> {
     let is_missing = |what: &str| {
         if what.starts_with('/') {
             !Path::new(what).exists()
@@ -69,8 +74,8 @@ pub(crate) fn install() -> Result<()> {
     };
     let mut missing: Vec<(&str, &str)> = NEEDED
         .iter()
-        .filter(|(what, _)| is_missing(what))
-        .copied()
+        .filter(|(needed, what, _)| *needed <= scope && is_missing(what))
+        .map(|&(_, what, package)| (what, package))
         .collect();
     if !has_venv() {
         missing.push(("python3's venv module", "python3-venv"));

@@ -117,7 +117,9 @@ impl Source {
             by_port: u32::from(!options.ports.is_empty()),
             follow: u32::from(options.follow),
             agent: std::process::id(),
-            wake_at: options.ring_bytes / 8,
+            // All CPUs together fill a sixteenth before the reader is woken.
+            wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
+            scarce_from: options.ring_bytes / 2,
         };
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
@@ -418,7 +420,7 @@ fn way(direction: u8) -> Direction {
 fn chunk<'a>(event: &DataEvent, bytes: &'a [u8], clock: Clock) -> Chunk<'a> {
     Chunk {
         id: ConnectionId(event.sock),
-        direction: way(event.direction),
+        direction: way(event.direction as u8),
         position: event.position,
         length: event.length,
         bytes,

@@ -523,12 +523,13 @@ impl Connection {
             }
         }
         let next = input.next_chunk(at + 1).unwrap_or(input.bytes.len()) - at;
-        // An exchange that is lost counts once.
+        // An exchange that is lost counts once, and so does what it consisted of: as a message, or in bytes.
         if self.pairing.passed_over(time, output) == 0 && looks_like_one {
             output.lost(Loss::UnpairedResponse, 1);
+        } else {
+            output.lost(Loss::ResyncBytes, next as u64);
         }
         self.to_client = State::Search(Some(time));
-        output.lost(Loss::ResyncBytes, next as u64);
         Next::On(next)
     }
 

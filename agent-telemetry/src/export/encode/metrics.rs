@@ -1,147 +1,18 @@
-//! Spans and series in OTLP's messages.
+//! Series in OTLP's messages.
 
-use super::config::Temporality;
+use super::{attribute, resource, scope};
+use crate::export::config::Temporality;
 use crate::metrics::{Aggregates, Cell, Data, Exemplar, Exponential, Instrument, InstrumentKind, Series};
-use crate::resource::{Resource, ResourceValue};
-use crate::span::{Batch, Kind, Span, Status};
-use crate::value::{OwnedAttribute, Value};
+use crate::value::OwnedAttribute;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{
-    AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value as Any,
-};
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Exemplar as OtlpExemplar, ExponentialHistogram, ExponentialHistogramDataPoint,
     Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, exemplar,
     metric, number_data_point,
 };
-use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
-use opentelemetry_proto::tonic::trace::v1::{
-    ResourceSpans, ScopeSpans, Span as OtlpSpan, SpanFlags, Status as OtlpStatus, span, status,
-};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-fn scope() -> Option<InstrumentationScope> {
-    Some(InstrumentationScope {
-        name: "redwire".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        ..InstrumentationScope::default()
-    })
-}
-
-fn key_value(key: &str, value: Any) -> KeyValue {
-    KeyValue {
-        key: key.into(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
-}
-
-fn attribute<S: AsRef<str>>(key: &str, value: &Value<S>) -> KeyValue {
-    let value = match value {
-        Value::Int(n) => Any::IntValue(*n),
-        Value::Bool(b) => Any::BoolValue(*b),
-        text => Any::StringValue(text.to_string()),
-    };
-    key_value(key, value)
-}
-
-fn resource(resource: &Resource) -> Option<OtlpResource> {
-    let text = |text: &String| Any::StringValue(text.clone());
-    let value = |value: &ResourceValue| match value {
-        ResourceValue::Str(s) => text(s),
-        ResourceValue::Int(n) => Any::IntValue(*n),
-        ResourceValue::Strs(all) => Any::ArrayValue(ArrayValue {
-            values: all.iter().map(|s| AnyValue { value: Some(text(s)) }).collect(),
-        }),
-    };
-    let attributes = resource.instance().attributes().iter();
-    Some(OtlpResource {
-        attributes: attributes.map(|(key, of)| key_value(key, value(of))).collect(),
-        ..OtlpResource::default()
-    })
-}
-
-/// The spans of a batch, by resource.
-pub(crate) fn traces(batch: &Batch) -> ExportTraceServiceRequest {
-    let mut by_resource: BTreeMap<u64, (&Arc<Resource>, Vec<OtlpSpan>)> = BTreeMap::new();
-    for span in batch.iter() {
-        let of = span.resource();
-        by_resource
-            .entry(of.id())
-            .or_insert_with(|| (of, Vec::new()))
-            .1
-            .push(otlp_span(span));
-    }
-    let resource_spans = by_resource.into_values().map(|(of, spans)| ResourceSpans {
-        resource: resource(of),
-        scope_spans: vec![ScopeSpans {
-            scope: scope(),
-            spans,
-            schema_url: SCHEMA_URL.into(),
-        }],
-        schema_url: SCHEMA_URL.into(),
-    });
-    ExportTraceServiceRequest {
-        resource_spans: resource_spans.collect(),
-    }
-}
-
-fn otlp_span(span: Span<'_>) -> OtlpSpan {
-    let context = span.context();
-    let parent = span.parent();
-    let kind = match span.kind() {
-        Kind::Server => span::SpanKind::Server,
-        Kind::Client => span::SpanKind::Client,
-        Kind::Producer => span::SpanKind::Producer,
-        Kind::Consumer => span::SpanKind::Consumer,
-    };
-    let code = match span.status() {
-        Status::Unset => status::StatusCode::Unset,
-        Status::Ok => status::StatusCode::Ok,
-        Status::Error => status::StatusCode::Error,
-    };
-    let is_remote = match parent {
-        Some(parent) if parent.remote => SpanFlags::ContextIsRemoteMask as u32,
-        _ => 0,
-    };
-    // A message's consumer is linked to its producer besides being under it (messaging conventions).
-    let links = parent
-        .filter(|parent| parent.remote && span.kind() == Kind::Consumer)
-        .map(|parent| span::Link {
-            trace_id: parent.context.trace_id.to_vec(),
-            span_id: parent.context.span_id.to_vec(),
-            trace_state: span.tracestate().into(),
-            flags: u32::from(parent.context.flags)
-                | SpanFlags::ContextHasIsRemoteMask as u32
-                | SpanFlags::ContextIsRemoteMask as u32,
-            ..span::Link::default()
-        });
-    OtlpSpan {
-        trace_id: context.trace_id.to_vec(),
-        span_id: context.span_id.to_vec(),
-        trace_state: span.tracestate().into(),
-        parent_span_id: parent.map_or_else(Vec::new, |parent| parent.context.span_id.to_vec()),
-        flags: u32::from(context.flags) | SpanFlags::ContextHasIsRemoteMask as u32 | is_remote,
-        name: span.name().into(),
-        kind: kind as i32,
-        start_time_unix_nano: span.start(),
-        end_time_unix_nano: span.end(),
-        attributes: span
-            .attributes()
-            .map(|(key, value)| attribute(key, &value))
-            .collect(),
-        links: links.into_iter().collect(),
-        status: Some(OtlpStatus {
-            message: String::new(),
-            code: code as i32,
-        }),
-        ..OtlpSpan::default()
-    }
-}
 
 /// Data points of a request at most: a server of gRPC takes 4 MiB by default.
 const POINTS: usize = 1000;
