@@ -93,7 +93,13 @@ impl Peer {
     ///
     /// # Errors
     /// Where its program is not known.
-    pub fn client(self, port: u16, mode: &str, count: usize, environment: &[(&str, &str)]) -> Result<Command> {
+    pub fn client(
+        self,
+        port: u16,
+        mode: &str,
+        count: usize,
+        environment: &[(&str, &str)],
+    ) -> Result<Command> {
         let mut command = self.command()?;
         command
             .args(["client", &port.to_string(), mode, &count.to_string()])
@@ -148,7 +154,9 @@ pub fn call_of(attributes: &Attributes) -> String {
             .and_then(|rest| rest.strip_prefix('/'))
             .unwrap_or(method)
     });
-    let code = attributes.get("rpc.response.status_code").map_or("-", String::as_str);
+    let code = attributes
+        .get("rpc.response.status_code")
+        .map_or("-", String::as_str);
     format!("{method} {code}")
 }
 

@@ -170,7 +170,17 @@ fn replay(test: &str, client: Peer) -> Result<()> {
     let (_server, port) = Peer::Go.serve(&folder, &[])?;
     let file = folder.join("calls.pcap");
     let mut tcpdump = Command::new(tools::find("tcpdump").context("tcpdump is not installed")?);
-    tcpdump.args(["-i", "lo", "--immediate-mode", "-U", "-B", "65536", "-Z", "root", "-w"]);
+    tcpdump.args([
+        "-i",
+        "lo",
+        "--immediate-mode",
+        "-U",
+        "-B",
+        "65536",
+        "-Z",
+        "root",
+        "-w",
+    ]);
     tcpdump.arg(&file).arg(format!("tcp port {port}"));
     let mut tcpdump = Process::spawn("tcpdump", &mut tcpdump, &folder, false)?;
     tcpdump.wait_for_log("listening on")?;
@@ -216,7 +226,10 @@ fn replay(test: &str, client: Peer) -> Result<()> {
             "live {count} of {what}, replayed {replayed:?}"
         );
     }
-    ensure!(replayed.len() == live.len(), "live {live:?}\nreplayed {replayed:?}");
+    ensure!(
+        replayed.len() == live.len(),
+        "live {live:?}\nreplayed {replayed:?}"
+    );
     Ok(())
 }
 

@@ -51,7 +51,8 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn serve(server: &str, folder: &Path) -> Result<(Process, u16)> {
     let port = free_port()?;
     std::fs::write(folder.join("100"), [b'x'; 100])?;
-    let mut command = Command::new(tools::find(server).with_context(|| format!("{server} is not installed"))?);
+    let mut command =
+        Command::new(tools::find(server).with_context(|| format!("{server} is not installed"))?);
     if server == "nghttpd" {
         command.args(["--no-tls", "--address=127.0.0.1", "--htdocs"]);
         command.arg(folder).arg(port.to_string());
@@ -105,7 +106,13 @@ fn h2load(test: &str, server: &str, connections: usize, streams: usize) -> Resul
     let scene = Scene::start(test, Transport::Grpc, &[])?;
     let (_server, port) = serve(server, scene.folder())?;
     let url = format!("http://127.0.0.1:{port}");
-    let [good, bad] = load(&url, connections, streams, 10_000, ["/100", "/100?a=1", "/none", "/100"])?;
+    let [good, bad] = load(
+        &url,
+        connections,
+        streams,
+        10_000,
+        ["/100", "/100?a=1", "/none", "/100"],
+    )?;
     let telemetry = scene.finish()?;
     let counts = Counts::from([(200, good), (404, bad)]);
     same(&telemetry, "service", Kind::Server, &counts)?;
@@ -116,7 +123,11 @@ fn h2load(test: &str, server: &str, connections: usize, streams: usize) -> Resul
             ensure!(attribute("http.request.method") == Some("GET"), "{span:?}");
             ensure!(attribute("network.protocol.version") == Some("2"), "{span:?}");
             if kind == Kind::Server {
-                let path = if span.status_code() == 200 { "/100" } else { "/none" };
+                let path = if span.status_code() == 200 {
+                    "/100"
+                } else {
+                    "/none"
+                };
                 ensure!(attribute("url.path") == Some(path), "{span:?}");
             }
         }
@@ -160,7 +171,10 @@ fn curl(test: &str, option: &str) -> Result<()> {
     }
     // Connections of one request each.
     for request in MIX.iter().cycle().take(80) {
-        redwire_tests::add(&mut counts, &load::curl(&url, 1, &[*request], &client, Some(option))?);
+        redwire_tests::add(
+            &mut counts,
+            &load::curl(&url, 1, &[*request], &client, Some(option))?,
+        );
     }
     let telemetry = scene.finish()?;
     ensure!(counts_of_h2c(port)? == counts, "curl counts {counts:?}");

@@ -103,7 +103,13 @@ impl Service<http::Request<Body>> for Peer {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(Raw);
-            let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let method = request
+                .uri()
+                .path()
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             Ok(match method.as_str() {
                 "Unary" => grpc.unary(service_fn(unary), request).await,
                 "Collect" => grpc.client_streaming(service_fn(collect), request).await,
@@ -118,7 +124,9 @@ impl Service<http::Request<Body>> for Peer {
 
 fn numbers(message: &[u8]) -> Result<(Code, usize), Status> {
     let text = String::from_utf8_lossy(message);
-    let (code, count) = text.split_once(' ').ok_or_else(|| Status::internal("no numbers"))?;
+    let (code, count) = text
+        .split_once(' ')
+        .ok_or_else(|| Status::internal("no numbers"))?;
     let number = |text: &str| text.parse().map_err(|_| Status::internal("no number"));
     Ok((Code::from_i32(number(code)?), number(count)? as usize))
 }
@@ -169,7 +177,9 @@ struct Client {
 }
 
 async fn call(port: u16, mode: &str, count: usize) -> Result<Calls> {
-    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.connect().await?;
+    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
+        .connect()
+        .await?;
     let client = Client {
         grpc: tonic::client::Grpc::new(channel),
         calls: Arc::default(),
@@ -193,7 +203,10 @@ async fn call(port: u16, mode: &str, count: usize) -> Result<Calls> {
     for task in tasks {
         task.await?;
     }
-    let calls = client.calls.lock().map_err(|_| anyhow::anyhow!("a task panicked"))?;
+    let calls = client
+        .calls
+        .lock()
+        .map_err(|_| anyhow::anyhow!("a task panicked"))?;
     Ok(calls.clone())
 }
 
@@ -266,7 +279,10 @@ impl Client {
     }
 
     async fn ready(&mut self) -> Result<(), Status> {
-        self.grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))
+        self.grpc
+            .ready()
+            .await
+            .map_err(|error| Status::unknown(error.to_string()))
     }
 
     async fn messages(&mut self, method: &str, request: &str, count: usize) {
@@ -310,5 +326,6 @@ impl Client {
 
 fn path(method: &str) -> Result<PathAndQuery, Status> {
     let path = format!("/{SERVICE}/{method}").parse();
-    path.context("a path").map_err(|error| Status::internal(error.to_string()))
+    path.context("a path")
+        .map_err(|error| Status::internal(error.to_string()))
 }
