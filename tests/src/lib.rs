@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod client;
 pub mod collector;
+pub mod grpc;
 pub mod load;
 pub mod otlp;
 pub mod postgres;

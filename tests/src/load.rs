@@ -67,7 +67,7 @@ impl Client {
             command
         };
         let mut command = match self {
-            Client::Curl => return curl(url, count, mix, environment),
+            Client::Curl => return curl(url, count, mix, environment, None),
             Client::Wrk => return wrk(url, 8, count / 8, mix, environment, folder),
             Client::Requests => python("requests"),
             Client::Httpx => python("httpx"),
@@ -214,14 +214,25 @@ fn response(reader: &mut impl BufRead) -> Result<(u16, u64)> {
     Ok((status, length + body))
 }
 
-fn curl(url: &str, count: usize, mix: &[Request], environment: &[(&str, &str)]) -> Result<Counts> {
+/// curl, one process for all requests; `option` besides, without dashes.
+///
+/// # Errors
+/// Where it fails, or a response is missing.
+pub fn curl(
+    url: &str,
+    count: usize,
+    mix: &[Request],
+    environment: &[(&str, &str)],
+    option: Option<&str>,
+) -> Result<Counts> {
     let body = |size: usize| "x".repeat(size);
     // One process and one connection for all: transfers are separated by `next` in a configuration file.
     let config = (0..count).map(|i| {
         let (method, path, size) = mix[i % mix.len()];
         let data = if size > 0 { format!("data = \"{}\"\n", body(size)) } else { String::new() };
         let method = if method == "HEAD" { "head\n".to_owned() } else { format!("request = {method}\n") };
-        format!("url = {url}{path}\n{method}{data}noproxy = *\nsilent\noutput = /dev/null\nwrite-out = \"%{{http_code}}\\n\"\n")
+        let option = option.map(|option| format!("{option}\n")).unwrap_or_default();
+        format!("url = {url}{path}\n{option}{method}{data}noproxy = *\nsilent\noutput = /dev/null\nwrite-out = \"%{{http_code}}\\n\"\n")
     });
     let config = config.collect::<Vec<_>>().join("next\n");
     let mut command = Command::new("curl");
@@ -254,7 +265,11 @@ fn curl(url: &str, count: usize, mix: &[Request], environment: &[(&str, &str)]) 
     complete(counts, count)
 }
 
-fn counts_of(command: &mut Command) -> Result<Counts> {
+/// Runs `command`: the counts it prints.
+///
+/// # Errors
+/// Where it fails, or prints no counts.
+pub fn counts_of<T: for<'a> serde::Deserialize<'a>>(command: &mut Command) -> Result<T> {
     let output = command
         .output()
         .with_context(|| format!("starting {command:?}"))?;
@@ -269,9 +284,17 @@ fn counts_of(command: &mut Command) -> Result<Counts> {
 }
 
 fn complete(counts: Counts, expected: usize) -> Result<Counts> {
-    let total: u64 = counts.values().sum();
-    if total != expected as u64 {
-        bail!("{total} responses instead of {expected}: {counts:?}");
-    }
+    all(counts.values().sum(), expected).with_context(|| format!("{counts:?}"))?;
     Ok(counts)
+}
+
+/// `total` is what was expected.
+///
+/// # Errors
+/// Where it is not.
+pub fn all(total: u64, expected: usize) -> Result<()> {
+    if total != expected as u64 {
+        bail!("{total} responses instead of {expected}");
+    }
+    Ok(())
 }

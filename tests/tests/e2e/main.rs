@@ -3,6 +3,8 @@
 mod bad_input;
 mod database;
 mod ground;
+mod grpc;
+mod http2;
 mod latency;
 mod lifecycle;
 mod matrix;
@@ -12,6 +14,7 @@ mod redis;
 mod scene;
 mod shapes;
 mod short_lives;
+mod tonic_peer;
 
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -73,6 +76,14 @@ fn failed(error: anyhow::Error) -> Failed {
 }
 
 fn main() {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("tonic-peer", arguments)) = given.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        if let Err(error) = tonic_peer::run(arguments) {
+            eprintln!("{error:#}");
+            std::process::exit(1);
+        }
+        return;
+    }
     // Serially: two cores are soon full.
     let arguments = Arguments {
         test_threads: Some(1),
@@ -82,6 +93,8 @@ fn main() {
         ground::tests(),
         bad_input::tests(),
         matrix::tests(),
+        http2::tests(),
+        grpc::tests(),
         shapes::tests(),
         latency::tests(),
         short_lives::tests(),

@@ -183,6 +183,15 @@ pub fn timeout(value: &[u8]) -> Option<u64> {
     Some(number.saturating_mul(unit))
 }
 
+/// Whether a call that was given `timeout` is at its deadline after `elapsed`, both in nanoseconds. What is seen is a
+/// little short of what was sent: the client's clock runs from before it writes the request, and encoders round up (gRPC
+/// C-core to whole milliseconds, and to a hundredth of longer timeouts). A tenth of the timeout is the most that is forgiven.
+pub fn is_over(timeout: u64, elapsed: u64) -> bool {
+    const DELAY: u64 = 5_000_000;
+    let forgiven = DELAY.min(timeout / 10).max(timeout / 100);
+    elapsed >= timeout - forgiven
+}
+
 /// Bytes of a message's prefix: a flag byte and the length.
 const PREFIX: usize = 5;
 
@@ -343,6 +352,24 @@ mod tests {
         assert_eq!(Status::of_reset(8, false), Status::CANCELLED);
         assert_eq!(Status::of_reset(8, true), Status::DEADLINE_EXCEEDED);
         assert_eq!(Status::of_reset(0, true), Status::INTERNAL);
+    }
+
+    #[test]
+    fn deadlines() {
+        const MS: u64 = 1_000_000;
+        for (timeout, elapsed, over) in [
+            (150 * MS, 150 * MS, true),
+            (150 * MS, 149 * MS, true),
+            (150 * MS, 140 * MS, false),
+            (10 * MS, 9 * MS, true),
+            (10 * MS, 8 * MS, false),
+            (10_000 * MS, 9_900 * MS, true),
+            (10_000 * MS, 9_800 * MS, false),
+            (0, 0, true),
+            (u64::MAX, 10_000 * MS, false),
+        ] {
+            assert_eq!(is_over(timeout, elapsed), over, "{elapsed} of {timeout}");
+        }
     }
 
     #[test]

@@ -179,10 +179,9 @@ impl Stream {
     fn grpc_status(&self, kind: Kind, end: u64, outcome: Outcome) -> Option<Status> {
         self.grpc_status.or(match (outcome, self.status) {
             (Outcome::Reset(code), _) => {
-                let late = self
-                    .request
-                    .timeout
-                    .is_some_and(|timeout| end.saturating_sub(self.start) >= timeout);
+                let elapsed = end.saturating_sub(self.start);
+                let late = self.request.timeout;
+                let late = late.is_some_and(|timeout| grpc::is_over(timeout, elapsed));
                 Some(Status::of_reset(code, late))
             }
             (Outcome::Closed, _) => Some(Status::UNAVAILABLE),
