@@ -8,6 +8,7 @@ pub mod otlp;
 pub mod process;
 pub mod service;
 pub mod tools;
+pub mod transactions;
 
 use std::collections::BTreeMap;
 
