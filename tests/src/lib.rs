@@ -6,6 +6,7 @@ pub mod collector;
 pub mod load;
 pub mod otlp;
 pub mod process;
+pub mod rabbitmq;
 pub mod service;
 pub mod tools;
 pub mod transactions;

@@ -1,6 +1,8 @@
 //! The agent against real services, real load and a real collector, on the kernel of this machine.
 
+mod amqp;
 mod bad_input;
+mod captures;
 mod ground;
 mod latency;
 mod lifecycle;
@@ -84,6 +86,8 @@ fn main() {
         short_lives::tests(),
         privacy::tests(),
         lifecycle::tests(),
+        amqp::tests(),
+        captures::tests(),
     ];
     let tests: Vec<Trial> = tests.into_iter().flatten().collect();
     if !arguments.list && !tools::agent().is_file() {
