@@ -24,8 +24,10 @@ impl Observer for Collector {
     fn transaction(&mut self, _: &ConnectionInfo, _: Side, transaction: &Transaction<'_>) -> SpanContext {
         let mut transaction = transaction.clone();
         // What is not known is not false.
-        if let Record::Http(record) = &mut transaction.record {
-            (record.request_body_size, record.response_body_size) = (None, None);
+        match &mut transaction.record {
+            Record::Http(record) => (record.request_body_size, record.response_body_size) = (None, None),
+            Record::Amqp(record) => record.queue = None,
+            _ => {}
         }
         self.0.push(format!("{transaction:?}"));
         SpanContext {

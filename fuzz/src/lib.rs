@@ -29,6 +29,13 @@ pub const HTTP1: Opening = Opening {
     server: b"HTTP/1.1 204 No Content\r\n\r\n",
 };
 
+/// Protocol header and a channel that opens, with a publish on its way.
+pub const AMQP: Opening = Opening {
+    client: b"AMQP\0\0\x09\x01\x01\0\x01\0\0\0\x05\0\x14\0\x0a\0\xce\
+        \x01\0\x01\0\0\0\x0b\0\x3c\0\x28\0\0\x01e\x01k\x01\xce",
+    server: b"\x01\0\x01\0\0\0\x08\0\x14\0\x0b\0\0\0\0\xce",
+};
+
 /// Checks what holds for every transaction.
 #[derive(Default)]
 struct Checker {

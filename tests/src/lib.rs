@@ -9,9 +9,11 @@ pub mod load;
 pub mod otlp;
 pub mod postgres;
 pub mod process;
+pub mod rabbitmq;
 pub mod redis;
 pub mod service;
 pub mod tools;
+pub mod transactions;
 
 use std::collections::BTreeMap;
 

@@ -5,6 +5,7 @@
     reason = "a module of several benchmarks, each of which uses a part"
 )]
 
+mod amqp;
 mod http1;
 
 use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, Vantage};
@@ -53,7 +54,7 @@ impl Workload {
 
 /// Those of all protocols, or of the ones whose name begins with `filter`.
 pub fn all(filter: Option<&str>) -> Vec<Workload> {
-    let mut all = vec![http1::turns(), http1::pipelined()];
+    let mut all = vec![http1::turns(), http1::pipelined(), amqp::turns()];
     all.retain(|workload| filter.is_none_or(|filter| workload.name.starts_with(filter)));
     all
 }

@@ -1,6 +1,8 @@
 //! The agent against real services, real load and a real collector, on the kernel of this machine.
 
+mod amqp;
 mod bad_input;
+mod captures;
 mod database;
 mod ground;
 mod grpc;
@@ -102,6 +104,8 @@ fn main() {
         lifecycle::tests(),
         postgres::tests(),
         redis::tests(),
+        amqp::tests(),
+        captures::tests(),
     ];
     let tests: Vec<Trial> = tests.into_iter().flatten().collect();
     if !arguments.list && !tools::agent().is_file() {

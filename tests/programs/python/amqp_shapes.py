@@ -1,0 +1,173 @@
+"""Every kind of AMQP operation, with pika: prints how many of each it made, as "operation outcome error"."""
+
+import collections
+import json
+import sys
+
+import pika
+from pika import exceptions
+
+SECRET = "planted-secret-7be2a9"
+counts = collections.Counter()
+
+
+def did(operation, outcome="-", error="-", times=1):
+    counts[f"{operation} {outcome} {error}"] += times
+
+
+def call(operation, method, *arguments, error="-", **options):
+    """One synchronous method; `error` is the exception that the broker must answer with."""
+    did(operation, error=error)
+    try:
+        result = method(*arguments, **options)
+    except exceptions.ChannelClosedByBroker as closed:
+        if str(closed.reply_code) != error:
+            raise
+        return None
+    if error != "-":
+        sys.exit(f"{operation} went well")
+    return result
+
+
+def publish(channel, exchange, key, times, size=20, outcome="-"):
+    for number in range(times):
+        body = f"{number} {SECRET}".ljust(size)
+        properties = pika.BasicProperties(message_id=str(number), correlation_id=key)
+        channel.basic_publish(exchange, key, body, properties)
+    did("publish", outcome, times=times)
+
+
+def unroutable(channel, times, confirmed):
+    returned = []
+    if not confirmed:
+        channel.add_on_return_callback(lambda *message: returned.append(message))
+    for _ in range(times):
+        try:
+            channel.basic_publish("orders", "nowhere", SECRET, mandatory=True)
+        except exceptions.UnroutableError as error:
+            returned.append(error)
+    while len(returned) < times:
+        connection.process_data_events(time_limit=1)
+    did("publish", "ack" if confirmed else "-", "312", times)
+
+
+def consume(queue, expected, callback, **options):
+    """Consumes `expected` messages; the channel and the consumer's tag."""
+    channel = connection.channel()
+    seen = []
+
+    def each(channel, method, properties, body):
+        seen.append(method)
+        callback(channel, method, int(body.split()[0]))
+
+    tag = call("basic.consume", channel.basic_consume, queue, each, **options)
+    while len(seen) < expected:
+        connection.process_data_events(time_limit=1)
+    return channel, tag
+
+
+def settle(channel, method, number):
+    tag = method.delivery_tag
+    if number < 60 or method.redelivered:
+        channel.basic_ack(tag)
+        did("deliver", "ack")
+    elif number < 90:
+        if number % 3 == 2:
+            channel.basic_ack(tag, multiple=True)
+            did("deliver", "ack", times=3)
+    elif number < 100:
+        channel.basic_reject(tag, requeue=False)
+        did("deliver", "reject", "reject")
+    elif number < 110:
+        channel.basic_nack(tag, requeue=False)
+        did("deliver", "nack", "nack")
+    elif number < 115:
+        channel.basic_reject(tag, requeue=True)
+        did("deliver", "requeue", "reject")
+    else:
+        # Outstanding when the channel is closed.
+        did("deliver", "-", "connection_closed")
+
+
+def settings(channel):
+    call("exchange.declare", channel.exchange_declare, "orders", "topic")
+    call("exchange.declare", channel.exchange_declare, "copies", "fanout")
+    call("exchange.bind", channel.exchange_bind, "copies", "orders", "copy.#")
+    call("exchange.unbind", channel.exchange_unbind, "copies", "orders", "copy.#")
+    call("exchange.delete", channel.exchange_delete, "copies")
+    for queue in ["work", "auto", "polled", "big", "doomed", "empty"]:
+        call("queue.declare", channel.queue_declare, queue)
+        call("queue.bind", channel.queue_bind, queue, "orders", f"{queue}.#")
+    call("queue.unbind", channel.queue_unbind, "empty", "orders", "empty.#")
+    call("queue.purge", channel.queue_purge, "empty")
+    call("queue.declare", channel.queue_declare, "", exclusive=True)
+    call("basic.qos", channel.basic_qos, prefetch_count=500)
+
+
+def polled(channel):
+    for number in range(30):
+        method, _, _ = call("get", channel.basic_get, "polled", auto_ack=number >= 20)
+        if number < 20:
+            channel.basic_ack(method.delivery_tag)
+            did("deliver", "ack")
+    for _ in range(5):
+        method, _, _ = call("get", channel.basic_get, "empty")
+        if method:
+            sys.exit("a message in an empty queue")
+
+
+def transactions():
+    channel = connection.channel()
+    call("tx.select", channel.tx_select)
+    publish(channel, "orders", "empty.none", 3)
+    call("tx.commit", channel.tx_commit)
+    publish(channel, "orders", "empty.none", 2)
+    call("tx.rollback", channel.tx_rollback)
+
+
+def channel_exceptions():
+    call("queue.declare", connection.channel().queue_declare, "absent", passive=True, error="404")
+    call("queue.declare", connection.channel().queue_declare, "work", durable=True, error="406")
+    call("basic.consume", connection.channel().basic_consume, "absent", print, error="404")
+    channel = connection.channel()
+    call("confirm.select", channel.confirm_delivery)
+    call("publish", channel.basic_publish, "absent", "key", SECRET, error="404")
+
+
+connection = pika.BlockingConnection(
+    pika.ConnectionParameters(
+        "127.0.0.1", int(sys.argv[1]), credentials=pika.PlainCredentials("guest", sys.argv[2])
+    )
+)
+plain = connection.channel()
+settings(plain)
+confirmed = connection.channel()
+call("confirm.select", confirmed.confirm_delivery)
+for queue, times in [("work", 120), ("auto", 40), ("polled", 30)]:
+    publish(confirmed, "orders", f"{queue}.new", times, outcome="ack")
+publish(confirmed, "orders", "big.new", 3, size=400_000, outcome="ack")
+publish(plain, "orders", "empty.none", 50)
+unroutable(confirmed, 4, confirmed=True)
+unroutable(plain, 3, confirmed=False)
+
+channel, tag = consume("work", 125, settle)
+call("basic.cancel", channel.basic_cancel, tag)
+channel.close()
+channel, tag = consume("auto", 40, lambda *_: did("deliver", "auto"), auto_ack=True)
+call("basic.cancel", channel.basic_cancel, tag)
+consume("big", 3, settle)
+cancelled = []
+channel, _ = consume("doomed", 0, settle)
+channel.add_on_cancel_callback(cancelled.append)
+call("queue.delete", plain.queue_delete, "doomed")
+while not cancelled:
+    connection.process_data_events(time_limit=1)
+
+polled(plain)
+transactions()
+channel_exceptions()
+for channel in [connection.channel() for _ in range(50)]:
+    publish(channel, "orders", "empty.none", 1)
+    call("get", channel.basic_get, "empty")
+connection.close()
+print(json.dumps(counts))

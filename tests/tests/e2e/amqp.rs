@@ -1,0 +1,220 @@
+//! RabbitMQ and its clients: what the client counts is what the agent counts, live and from a capture.
+
+use crate::capturing;
+use crate::scene::Scene;
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use redwire_tests::collector::Transport;
+use redwire_tests::otlp::Telemetry;
+use redwire_tests::process::Process;
+use redwire_tests::rabbitmq::{Operations, PASSWORD, RabbitMq, client};
+use redwire_tests::service::selected_as;
+use redwire_tests::{tools, transactions};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// In the body of every message of the Python client.
+const SECRET: &str = "planted-secret-7be2a9";
+
+/// Messages of the load: each is published and delivered.
+const MESSAGES: u64 = 50_000;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        capturing("amqp::shapes".to_owned(), shapes),
+        capturing("amqp::load".to_owned(), load),
+    ]
+}
+
+fn pika(broker: &RabbitMq) -> Command {
+    let mut command = Command::new(tools::python());
+    command.arg(tools::programs().join("python/amqp_shapes.py"));
+    command.args([&broker.port().to_string(), PASSWORD]);
+    command
+}
+
+/// Spans of a service as the clients count: "operation outcome error".
+fn operations(telemetry: &Telemetry, service: &str) -> Operations {
+    let mut operations = Operations::new();
+    for span in telemetry.spans.iter().filter(|span| span.service == service) {
+        let of = |key: &str| span.attributes.get(key).map_or("-", String::as_str);
+        let [operation, outcome, error] = [
+            "messaging.operation.name",
+            "redwire.messaging.outcome",
+            "error.type",
+        ]
+        .map(of);
+        *operations
+            .entry(format!("{operation} {outcome} {error}"))
+            .or_default() += 1;
+    }
+    operations
+}
+
+/// Number of operations whose name begins like this.
+fn of(operations: &Operations, prefix: &str) -> u64 {
+    operations
+        .iter()
+        .filter(|(name, _)| name.starts_with(prefix))
+        .map(|(_, count)| count)
+        .sum()
+}
+
+fn equal(telemetry: &Telemetry, service: &str, expected: &Operations) -> Result<()> {
+    let found = operations(telemetry, service);
+    let differ = |from: &Operations, other: &Operations| -> Vec<String> {
+        let differ = from
+            .iter()
+            .filter(|&(name, count)| other.get(name) != Some(count));
+        differ.map(|(name, count)| format!("{name}: {count}")).collect()
+    };
+    ensure!(
+        found == *expected,
+        "{service}:\n  expected {:?}\n  found    {:?}\n  losses   {:?}",
+        differ(expected, &found),
+        differ(&found, expected),
+        telemetry.losses(),
+    );
+    Ok(())
+}
+
+/// Neither a message's body nor the password is in what was written.
+fn no_secrets(folder: &Path) -> Result<()> {
+    for name in [
+        "traces.jsonl",
+        "metrics.jsonl",
+        "agent.log",
+        "collector.log",
+        "replay.jsonl",
+    ] {
+        let content = std::fs::read(folder.join(name)).unwrap_or_default();
+        for secret in [SECRET, PASSWORD] {
+            let found = content
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes());
+            ensure!(!found, "{name} holds {secret}");
+        }
+    }
+    Ok(())
+}
+
+/// tcpdump of a port of the loopback interface, from when it listens.
+fn tcpdump(folder: &Path, port: u16) -> Result<Process> {
+    let mut command = Command::new(tools::find("tcpdump").context("tcpdump is not installed")?);
+    command.args(["-i", "lo", "-U", "-s", "0", "-B", "65536", "-Z", "root", "-w"]);
+    command.arg(folder.join("amqp.pcap"));
+    command.args(["tcp", "port", &port.to_string()]);
+    let mut process = Process::spawn("tcpdump", &mut command, folder, false)?;
+    process.wait_for_log("listening on")?;
+    Ok(process)
+}
+
+/// How many methods of each class and number tshark finds.
+fn tshark(capture: &Path, port: u16) -> Result<BTreeMap<(u16, u16), u64>> {
+    let mut command = Command::new(tools::find("tshark").context("tshark is not installed")?);
+    command.args([
+        "-n",
+        "-d",
+        &format!("tcp.port=={port},amqp"),
+        "-T",
+        "fields",
+        "-E",
+        "aggregator=,",
+    ]);
+    command.args(["-e", "amqp.method.class", "-e", "amqp.method.method", "-r"]);
+    let output = command.arg(capture).output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let mut methods = BTreeMap::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let Some((classes, numbers)) = line.split_once('\t').filter(|(classes, _)| !classes.is_empty())
+        else {
+            continue;
+        };
+        for (class, number) in classes.split(',').zip(numbers.split(',')) {
+            *methods.entry((class.parse()?, number.parse()?)).or_default() += 1;
+        }
+    }
+    Ok(methods)
+}
+
+/// Everything that AMQP has, seen at the client, at the broker, and in a capture.
+fn shapes(test: &str) -> Result<()> {
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let folder = scene.folder().to_owned();
+    let broker = RabbitMq::start(&folder, &selected_as("broker"))?;
+    let mut capture = tcpdump(&folder, broker.port())?;
+    scene.start_agent(&[])?;
+    let counts = client(&mut pika(&broker), &selected_as("client"))?;
+    capture.terminate()?;
+    let telemetry = scene.finish()?;
+    equal(&telemetry, "client", &counts)?;
+    equal(&telemetry, "broker", &counts)?;
+
+    let path = folder.join("amqp.pcap");
+    let (status, lines, said) = transactions::replay(&path)?;
+    ensure!(status == Some(0), "replay ended with {status:?}: {said}");
+    transactions::same(&telemetry, "client", &lines)?;
+    let methods = tshark(&path, broker.port())?;
+    for (class, method, expected) in [
+        (50, 10, of(&counts, "queue.declare ")),
+        (60, 20, of(&counts, "basic.consume ")),
+        (60, 40, of(&counts, "publish ")),
+        (
+            60,
+            50,
+            of(&counts, "publish ack 312") + of(&counts, "publish - 312"),
+        ),
+        (60, 70, of(&counts, "get ")),
+        (85, 10, of(&counts, "confirm.select ")),
+    ] {
+        let seen = methods.get(&(class, method)).copied().unwrap_or_default();
+        ensure!(
+            seen == expected,
+            "tshark sees {seen} of {class}.{method}, the client made {expected}"
+        );
+    }
+    std::fs::write(folder.join("replay.jsonl"), format!("{lines:?}"))?;
+    no_secrets(&folder)
+}
+
+/// As many operations as a client makes, against its own count and the broker's.
+fn load(test: &str) -> Result<()> {
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let folder = scene.folder().to_owned();
+    let broker = RabbitMq::start(&folder, &[])?;
+    scene.start_agent(&[])?;
+    let mut node = Command::new("node");
+    node.arg(tools::programs().join("node/amqp.mjs"));
+    node.args([&broker.port().to_string(), PASSWORD, &MESSAGES.to_string()]);
+    let counts = client(&mut node, &selected_as("client"))?;
+    let telemetry = scene.finish()?;
+    equal(&telemetry, "client", &counts)?;
+
+    // The broker publishes its statistics from time to time.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let statistics = broker.statistics()?;
+        let own = [
+            statistics.publish,
+            statistics.confirm,
+            statistics.deliver,
+            statistics.ack,
+        ];
+        let expected = ["publish", "publish ack", "deliver", "deliver ack"].map(|name| of(&counts, name));
+        if own == expected {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the broker counts {statistics:?}, the client {counts:?}"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    no_secrets(&folder)
+}
