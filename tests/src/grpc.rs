@@ -173,7 +173,7 @@ pub fn of_spans(telemetry: &Telemetry, service: &str, kind: Kind) -> Calls {
 pub fn of_metric(telemetry: &Telemetry, service: &str, kind: Kind) -> Calls {
     let metric = match kind {
         Kind::Server => "rpc.server.call.duration",
-        Kind::Client => "rpc.client.call.duration",
+        _ => "rpc.client.call.duration",
     };
     let mut calls = Calls::new();
     for series in &telemetry.series {
