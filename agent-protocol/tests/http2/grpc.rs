@@ -141,12 +141,12 @@ fn cancelled_by_the_client() {
     assert!(report.details[0].contains("reset: Some(\"CANCEL\")"));
 }
 
-/// A reset that comes when the call's time is over.
+/// A reset that comes when the call's time is over, or so nearly that the client's clock may have said so.
 #[test]
 fn deadline() {
     for (end, status) in [
-        (10_000_009, Status::CANCELLED),
-        (10_000_010, Status::DEADLINE_EXCEEDED),
+        (9_000_009, Status::CANCELLED),
+        (9_000_010, Status::DEADLINE_EXCEEDED),
     ] {
         let mut feed = open();
         let fields = [CONTENT[0], ("grpc-timeout", "10m")];

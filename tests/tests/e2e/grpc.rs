@@ -57,15 +57,13 @@ fn add(calls: &mut Calls, more: Calls) {
     }
 }
 
-/// The client's count. A deadline comes to both ends at once: where the server's reset comes a moment before the
-/// client's own timer, gRPC C-core says CANCELLED of a call that failed by its deadline.
-fn made(client: Peer, port: u16, mode: &str, count: usize) -> Result<Calls> {
-    let mut calls = client.call(port, mode, count, &selected_as("client"))?;
-    if mode == "deadline"
-        && let Some(cancelled) = calls.remove("Slow CANCELLED")
-    {
-        *calls.entry("Slow DEADLINE_EXCEEDED".to_owned()).or_default() += cancelled;
-    }
+/// Counts with those of `Slow` in one, of which some ended by their deadline. That comes to both ends at once, and gRPC
+/// sends no more than a reset: on a busy machine it comes too early to be told from a cancellation.
+fn without_deadlines(mut calls: Calls) -> Result<Calls> {
+    let late = calls.remove("Slow DEADLINE_EXCEEDED").unwrap_or_default();
+    let cancelled = calls.remove("Slow CANCELLED").unwrap_or_default();
+    ensure!(late > 0 && cancelled > 0, "{late} late, {cancelled} cancelled");
+    calls.insert("Slow".to_owned(), late + cancelled);
     Ok(calls)
 }
 
@@ -76,11 +74,23 @@ fn pair(test: &str, client: Peer, server: Peer) -> Result<()> {
     let (_server, port) = server.serve(&folder, &selected_as("service"))?;
     let mut calls = Calls::new();
     for (mode, count) in [("mix", 1_000), ("cancel", 40), ("deadline", 16)] {
-        add(&mut calls, made(client, port, mode, count)?);
+        add(
+            &mut calls,
+            client.call(port, mode, count, &selected_as("client"))?,
+        );
     }
     let telemetry = scene.finish()?;
-    same(&telemetry, "client", Kind::Client, &calls)?;
-    same(&telemetry, "service", Kind::Server, &calls)
+    let calls = without_deadlines(calls)?;
+    for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
+        let spans = without_deadlines(grpc::of_spans(&telemetry, service, kind))?;
+        let metric = without_deadlines(grpc::of_metric(&telemetry, service, kind))?;
+        ensure!(
+            spans == calls && metric == calls,
+            "{service}:\n  expected {calls:?}\n  metric   {metric:?}\n  spans    {spans:?}\n  losses   {:?}",
+            telemetry.losses(),
+        );
+    }
+    Ok(())
 }
 
 /// The agent comes when the connection has long been open: nothing false, and each call at its place in the
@@ -185,8 +195,11 @@ fn replay(test: &str, client: Peer) -> Result<()> {
     let mut tcpdump = Process::spawn("tcpdump", &mut tcpdump, &folder, false)?;
     tcpdump.wait_for_log("listening on")?;
     let mut calls = Calls::new();
-    for (mode, count) in [("mix", 500), ("cancel", 20), ("deadline", 8)] {
-        add(&mut calls, made(client, port, mode, count)?);
+    for (mode, count) in [("mix", 500), ("cancel", 20)] {
+        add(
+            &mut calls,
+            client.call(port, mode, count, &selected_as("client"))?,
+        );
     }
     // The last packets are on their way to the file.
     std::thread::sleep(Duration::from_millis(500));
@@ -237,7 +250,10 @@ fn replay(test: &str, client: Peer) -> Result<()> {
 fn described(name: &str, attributes: impl IntoIterator<Item = (String, String)>) -> String {
     let kept = attributes.into_iter().filter(|(key, _)| {
         let prefixes = ["rpc.", "redwire.rpc.", "error.", "server.", "client.", "network."];
-        prefixes.iter().any(|prefix| key.starts_with(prefix))
+        // What a server refuses it may refuse before the client has sent its message: packets that cross on the wire
+        // are not in the order of the client's calls.
+        let crossing = name.ends_with("/Missing") && key.starts_with("redwire.rpc.request.");
+        !crossing && prefixes.iter().any(|prefix| key.starts_with(prefix))
     });
     let kept: BTreeMap<String, String> = kept.collect();
     format!("{name} {kept:?}")
