@@ -1,4 +1,6 @@
-"""Every kind of AMQP operation, with pika: prints how many of each it made, as "operation outcome error"."""
+"""Every kind of AMQP operation, with pika: amqp_shapes.py PORT PASSWORD SIZE, where SIZE is that of the big messages.
+Prints how many of each it made, as "operation outcome error".
+"""
 
 import collections
 import json
@@ -145,7 +147,7 @@ confirmed = connection.channel()
 call("confirm.select", confirmed.confirm_delivery)
 for queue, times in [("work", 120), ("auto", 40), ("polled", 30)]:
     publish(confirmed, "orders", f"{queue}.new", times, outcome="ack")
-publish(confirmed, "orders", "big.new", 3, size=400_000, outcome="ack")
+publish(confirmed, "orders", "big.new", 3, size=int(sys.argv[3]), outcome="ack")
 publish(plain, "orders", "empty.none", 50)
 unroutable(confirmed, 4, confirmed=True)
 unroutable(plain, 3, confirmed=False)
@@ -155,7 +157,8 @@ call("basic.cancel", channel.basic_cancel, tag)
 channel.close()
 channel, tag = consume("auto", 40, lambda *_: did("deliver", "auto"), auto_ack=True)
 call("basic.cancel", channel.basic_cancel, tag)
-consume("big", 3, settle)
+channel, tag = consume("big", 3, settle)
+call("basic.cancel", channel.basic_cancel, tag)
 cancelled = []
 channel, _ = consume("doomed", 0, settle)
 channel.add_on_cancel_callback(cancelled.append)
