@@ -175,7 +175,7 @@ pub struct ExecEvent {
     pub time: u64,
     /// Device of the executable, as `dev_t` inside the kernel.
     pub device: u32,
-    /// A [`verdict`].
+    /// The [`verdict`]s that apply, also from before this exec.
     pub verdict: u32,
     /// Inode of the executable.
     pub inode: u64,

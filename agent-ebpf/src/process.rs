@@ -107,7 +107,12 @@ fn exec() -> Option<()> {
     if by != 0 {
         select(tgid, by);
     }
-    let selected = PROCESSES.get_ptr(tgid).is_some();
+    // Before this exec, too: by its parent, say.
+    let by = match PROCESSES.get_ptr(tgid) {
+        Some(state) => unsafe { (*state).selected_by },
+        None => 0,
+    };
+    let selected = by != 0;
     if !selected && !unknown {
         return None;
     }

@@ -11,7 +11,7 @@ use redwire_protocol::output::Observer;
 use redwire_protocol::stream::{Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::{Record, Transaction};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::process::ExitCode;
 use workloads::Workload;
 
@@ -27,6 +27,11 @@ impl Observer for Collector {
         match &mut transaction.record {
             Record::Http(record) => (record.request_body_size, record.response_body_size) = (None, None),
             Record::Amqp(record) => record.queue = None,
+            Record::Postgres(record) => {
+                record.namespace = record.namespace.filter(|name| *name != "shop");
+                record.user = record.user.filter(|name| *name != "bench");
+            }
+            Record::Redis(record) => record.namespace = record.namespace.filter(|&number| number != 0),
             _ => {}
         }
         self.0.push(format!("{transaction:?}"));
@@ -88,16 +93,24 @@ fn main() -> ExitCode {
         "protocol", "lost", "true", "missing", "false"
     );
     for workload in workloads::all(filter.map(String::as_str)) {
-        let truth: HashSet<String> = run(&workload, 0.0, &mut Random(1)).into_iter().collect();
-        assert_eq!(truth.len() as u64, workload.transactions, "{}", workload.name);
+        // Commands of one batch may be alike in everything.
+        let mut truth: HashMap<String, u64> = HashMap::new();
+        for transaction in run(&workload, 0.0, &mut Random(1)) {
+            *truth.entry(transaction).or_default() += 1;
+        }
+        let all: u64 = truth.values().sum();
+        assert_eq!(all, workload.transactions, "{}", workload.name);
         for share in &shares {
             let (mut right, mut wrong) = (0, 0);
             for round in 0..ROUNDS {
-                let mut seen = HashSet::new();
+                let mut left = truth.clone();
                 for transaction in run(&workload, share / 100.0, &mut Random(1 + round)) {
-                    match truth.contains(&transaction) && seen.insert(transaction) {
-                        true => right += 1,
-                        false => wrong += 1,
+                    match left.get_mut(&transaction) {
+                        Some(left) if *left > 0 => {
+                            *left -= 1;
+                            right += 1;
+                        }
+                        _ => wrong += 1,
                     }
                 }
             }

@@ -27,8 +27,8 @@ impl Processes for Nobody {
     fn executed(&mut self, _: ProcessId, _: &str, _: &[u8]) {}
     fn forked(&mut self, _: ProcessId, _: ProcessId) {}
     fn ended(&mut self, _: ProcessId) {}
-    fn judge(&mut self, _: ProcessId) -> bool {
-        false
+    fn judge(&mut self, _: ProcessId) -> Option<bool> {
+        None
     }
 }
 

@@ -55,8 +55,8 @@ impl Processes for Registry {
         self.resources.ended(process);
     }
 
-    fn judge(&mut self, process: ProcessId) -> bool {
-        Process::read(process.0)
-            .is_some_and(|found| judge(&self.selection, &found) & verdict::EXECUTABLE != 0)
+    fn judge(&mut self, process: ProcessId) -> Option<bool> {
+        let found = Process::read(process.0)?;
+        Some(judge(&self.selection, &found) & verdict::EXECUTABLE != 0)
     }
 }

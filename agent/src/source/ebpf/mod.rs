@@ -73,8 +73,9 @@ pub trait Processes {
     /// A selected process has ended.
     fn ended(&mut self, process: ProcessId);
 
-    /// Whether this process, which runs an executable not judged before, is to be selected for that.
-    fn judge(&mut self, process: ProcessId) -> bool;
+    /// Whether this process, which runs an executable not judged before, is to be selected for that; `None` where it
+    /// is over already.
+    fn judge(&mut self, process: ProcessId) -> Option<bool>;
 }
 
 /// The kernel programs, loaded.
@@ -352,7 +353,8 @@ impl Source {
         environment: &[u8],
         processes: &mut dyn Processes,
     ) {
-        let mut selected = self.processes.get(&process.0, 0).is_ok();
+        // As the kernel programs saw it: a short life is over by now.
+        let mut selected = event.verdict != 0;
         if event.verdict & redwire_common::verdict::EXECUTABLE == 0 {
             let executable = Executable {
                 inode: event.inode,
@@ -361,8 +363,10 @@ impl Source {
             };
             if self.executables.get(&executable, 0).is_err() {
                 let judged = processes.judge(process);
-                let _ = self.executables.insert(executable, u32::from(judged), 0);
-                if judged {
+                if let Some(judged) = judged {
+                    let _ = self.executables.insert(executable, u32::from(judged), 0);
+                }
+                if judged == Some(true) {
                     selected |= self.select(process, redwire_common::verdict::EXECUTABLE).is_ok();
                 }
             }
