@@ -96,6 +96,8 @@ pub struct Pairing<R> {
     pipelined: bool,
     /// Seen from its first bytes.
     fresh: bool,
+    /// Joined in the middle, and whole since.
+    joined: bool,
     /// Turns while the order was certain, and since it is in doubt.
     turns: u32,
     agreed: u32,
@@ -132,6 +134,7 @@ impl<R: Default> Pairing<R> {
             trust: if fresh { Trust::Certain } else { Trust::Doubtful },
             pipelined: false,
             fresh,
+            joined: !fresh,
             turns: 0,
             agreed: 0,
             wary: false,
@@ -315,6 +318,7 @@ impl<R: Default> Pairing<R> {
 
     /// Bytes of `flow` are missing.
     pub fn gap(&mut self, flow: Flow, output: &mut dyn Output) {
+        self.joined = false;
         self.agreed = 0;
         self.last_end = None;
         self.wary |= self.fresh && self.turns < KNOWN;
@@ -425,11 +429,14 @@ impl<R: Default> Pairing<R> {
     }
 
     /// The connection is closed: to be followed by [`Pairing::proven`] and [`Pairing::cut_off`].
+    ///
+    /// Where it was joined in the middle and is whole since, a request from before that would shift all pairs has left
+    /// its mark by now: one response too many, or one too few.
     pub fn close(&mut self, output: &mut dyn Output) {
         if self.trust == Trust::Doubtful
             && self.outstanding() == 0
             && self.last_end.take().is_some()
-            && self.agreed + 1 >= (self.needed() / 2).max(AGREEMENT)
+            && (self.agreed + 1 >= (self.needed() / 2).max(AGREEMENT) || self.joined && !self.wary)
         {
             self.trust_again();
         }

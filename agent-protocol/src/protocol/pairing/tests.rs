@@ -184,7 +184,10 @@ fn a_close_after_a_whole_pair_is_a_turn() {
     talk.turns(1..2 + JOINED / 2).close();
     assert_eq!(talk.true_pairs(), (2..2 + JOINED / 2).collect::<Vec<_>>());
     let mut talk = Talk::new(false);
-    talk.turns(1..1 + JOINED / 2).close();
+    talk.turns(1..3).close();
+    assert_eq!(talk.true_pairs(), [2]);
+    let mut talk = Talk::new(false);
+    talk.turns(1..4).gap(Flow::ToClient).turns(4..8).close();
     assert!(talk.true_pairs().is_empty());
     let mut talk = Talk::new(false);
     talk.turns(1..15).request(15, 150).close();
