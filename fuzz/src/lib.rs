@@ -36,6 +36,61 @@ pub const AMQP: Opening = Opening {
     server: b"\x01\0\x01\0\0\0\x08\0\x14\0\x0b\0\0\0\0\xce",
 };
 
+/// A login without password, and a statement.
+pub const POSTGRES: Opening = Opening {
+    client: b"\0\0\0\x10\0\x03\0\0user\0u\0\0Q\0\0\0\x0dSELECT 1\0",
+    server: b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05IC\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I",
+};
+
+/// A command and its reply.
+pub const REDIS: Opening = Opening {
+    client: b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+    server: b"$1\r\nv\r\n",
+};
+
+/// The preface and settings of both sides (RFC 9113 section 3.4).
+pub const HTTP2: Opening = Opening {
+    client: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0",
+    server: b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0",
+};
+
+/// Feeds `data` to HPACK (RFC 7541): as header blocks, in whole HEADERS frames of one stream after another, requests
+/// and responses in turn. The first byte of each gives its length.
+pub fn run_hpack(data: &[u8]) {
+    let mut rest = data;
+    let mut events = vec![0];
+    let mut stream = 1u32;
+    while let [length, blocks @ ..] = rest {
+        // A frame's header has nine bytes, and a record 255 at most.
+        let (block, after) = blocks.split_at(usize::from(*length).min(246).min(blocks.len()));
+        rest = after;
+        for (operation, flags) in [(0, 0x5), (1, 0x5)] {
+            events.extend([
+                operation,
+                block.len() as u8 + 9,
+                0,
+                0,
+                block.len() as u8,
+                1,
+                flags,
+            ]);
+            events.extend(stream.to_be_bytes());
+            events.extend(block);
+        }
+        stream = (stream + 2) & 0x7fff_ffff;
+    }
+    run(&events, HTTP2);
+}
+
+/// Reads `data` as a capture file.
+pub fn run_capture(data: &[u8]) {
+    let mut checker = Checker::default();
+    let mut connections = Connections::new(redwire_pcap::limits());
+    let _ = redwire_pcap::replay(data, &mut connections, &mut checker, &mut |_| {});
+    connections.finish(&mut checker);
+    assert_eq!(checker.sessions, 0, "every session that began ended");
+}
+
 /// Checks what holds for every transaction.
 #[derive(Default)]
 struct Checker {

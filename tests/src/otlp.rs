@@ -204,7 +204,7 @@ impl Telemetry {
 }
 
 /// The values of these attributes, those that are there, with a space between: `SELECT 22012`.
-fn label(attributes: &Attributes, names: &[&str]) -> String {
+pub fn label(attributes: &Attributes, names: &[&str]) -> String {
     let values: Vec<&str> = names
         .iter()
         .filter_map(|&name| attributes.get(name).map(String::as_str))

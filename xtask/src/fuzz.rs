@@ -33,6 +33,10 @@ pub(crate) fn run(totals: &mut Totals, seconds: u64) -> Result<()> {
             "-rss_limit_mb=2048",
             "-verbosity=0",
         ]);
+        let words = tools::workspace().join(format!("fuzz/dictionaries/{target}.dict"));
+        if words.exists() {
+            command.arg(format!("-dict={}", words.display()));
+        }
         // The sanitizer's flags are unstable; the toolchain is not.
         command.env("RUSTC_BOOTSTRAP", "1").env("PATH", &path);
         if step::show(&mut command)? {

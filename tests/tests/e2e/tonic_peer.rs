@@ -203,6 +203,8 @@ async fn call(port: u16, mode: &str, count: usize) -> Result<Calls> {
     for task in tasks {
         task.await?;
     }
+    // The resets of streams that were dropped are sent by the connection's task, which ends with this process.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let calls = client
         .calls
         .lock()
