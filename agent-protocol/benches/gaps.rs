@@ -17,24 +17,67 @@ use workloads::Workload;
 
 const ROUNDS: u64 = 200;
 
+/// When a transaction was, and what is known of it.
+type Times = (u64, u64);
+type Known = Vec<Option<String>>;
+
 #[derive(Default)]
-struct Collector(Vec<String>);
+struct Collector(Vec<(Times, Known)>);
+
+/// What a transaction says: what is not known is not false.
+fn known(transaction: &Transaction<'_>) -> Known {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let mut known = match &transaction.record {
+        Record::Http(record) => vec![
+            Some("http".to_owned()),
+            text(record.method),
+            text(record.path),
+            text(record.query),
+            text(record.authority),
+            text(record.user_agent),
+            record.status.map(|status| status.to_string()),
+            record.request_body_size.map(|size| size.to_string()),
+            record.response_body_size.map(|size| size.to_string()),
+        ],
+        Record::Rpc(record) => vec![
+            Some("rpc".to_owned()),
+            text(record.service),
+            text(record.method),
+            record.status.map(|status| format!("{status:?}")),
+            record.request.map(|messages| format!("{messages:?}")),
+            record.response.map(|messages| format!("{messages:?}")),
+        ],
+        Record::Amqp(record) => {
+            let mut rest = record.clone();
+            let queue = text(rest.queue.take());
+            vec![queue, Some(format!("{rest:?}"))]
+        }
+        Record::Postgres(record) => {
+            let mut rest = record.clone();
+            let session = [text(rest.namespace.take()), text(rest.user.take())];
+            session.into_iter().chain([Some(format!("{rest:?}"))]).collect()
+        }
+        Record::Redis(record) => {
+            let mut rest = record.clone();
+            let namespace = rest.namespace.take().map(|number| number.to_string());
+            vec![namespace, Some(format!("{rest:?}"))]
+        }
+        Record::WebSocket(record) => vec![Some(format!("{record:?}"))],
+    };
+    known.push(Some(format!("{:?}", transaction.error)));
+    known
+}
+
+/// Whether all that is known of one is so.
+fn is_true(known: &Known, truth: &Known) -> bool {
+    let so = |(known, truth): (&Option<String>, &Option<String>)| known.is_none() || known == truth;
+    known.len() == truth.len() && known.iter().zip(truth).all(so)
+}
 
 impl Observer for Collector {
     fn transaction(&mut self, _: &ConnectionInfo, _: Side, transaction: &Transaction<'_>) -> SpanContext {
-        let mut transaction = transaction.clone();
-        // What is not known is not false.
-        match &mut transaction.record {
-            Record::Http(record) => (record.request_body_size, record.response_body_size) = (None, None),
-            Record::Amqp(record) => record.queue = None,
-            Record::Postgres(record) => {
-                record.namespace = record.namespace.filter(|name| *name != "shop");
-                record.user = record.user.filter(|name| *name != "bench");
-            }
-            Record::Redis(record) => record.namespace = record.namespace.filter(|&number| number != 0),
-            _ => {}
-        }
-        self.0.push(format!("{transaction:?}"));
+        self.0
+            .push(((transaction.start, transaction.end), known(transaction)));
         SpanContext {
             trace_id: [1; 16],
             span_id: [1; 8],
@@ -59,7 +102,7 @@ impl Random {
     }
 }
 
-fn run(workload: &Workload, share: f64, random: &mut Random) -> Vec<String> {
+fn run(workload: &Workload, share: f64, random: &mut Random) -> Vec<(Times, Known)> {
     let mut collector = Collector::default();
     let mut connections = Connections::new(Limits::default());
     let id = ConnectionId(1);
@@ -93,24 +136,24 @@ fn main() -> ExitCode {
         "protocol", "lost", "true", "missing", "false"
     );
     for workload in workloads::all(filter.map(String::as_str)) {
-        // Commands of one batch may be alike in everything.
-        let mut truth: HashMap<String, u64> = HashMap::new();
-        for transaction in run(&workload, 0.0, &mut Random(1)) {
-            *truth.entry(transaction).or_default() += 1;
+        // Those of one batch have the same times.
+        let mut truth: HashMap<Times, Vec<Known>> = HashMap::new();
+        let mut all = 0;
+        for (times, known) in run(&workload, 0.0, &mut Random(1)) {
+            truth.entry(times).or_default().push(known);
+            all += 1;
         }
-        let all: u64 = truth.values().sum();
         assert_eq!(all, workload.transactions, "{}", workload.name);
         for share in &shares {
             let (mut right, mut wrong) = (0, 0);
             for round in 0..ROUNDS {
                 let mut left = truth.clone();
-                for transaction in run(&workload, share / 100.0, &mut Random(1 + round)) {
-                    match left.get_mut(&transaction) {
-                        Some(left) if *left > 0 => {
-                            *left -= 1;
-                            right += 1;
-                        }
-                        _ => wrong += 1,
+                for (times, known) in run(&workload, share / 100.0, &mut Random(1 + round)) {
+                    let left = left.get_mut(&times);
+                    let at = |left: &Vec<Known>| left.iter().position(|truth| is_true(&known, truth));
+                    match left.and_then(|left| Some(left.swap_remove(at(left)?))) {
+                        Some(_) => right += 1,
+                        None => wrong += 1,
                     }
                 }
             }

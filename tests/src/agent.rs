@@ -17,7 +17,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts it with `arguments`, exporting to `collector`, and waits until it captures.
+    /// Starts it with `arguments` and `environment`, exporting to `collector`, and waits until it captures.
     ///
     /// # Errors
     /// Where it does not start.
@@ -26,6 +26,7 @@ impl Agent {
         collector: &Collector,
         transport: Transport,
         arguments: &[&str],
+        environment: &[(&str, &str)],
     ) -> Result<Agent> {
         let protocol = match transport {
             Transport::Grpc => "grpc",
@@ -37,6 +38,7 @@ impl Agent {
         command.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
         // Spans are counted, and the collector has less of these two cores than the load.
         command.env("OTEL_BSP_MAX_QUEUE_SIZE", "1000000");
+        command.envs(environment.iter().copied());
         Agent::spawn(folder, &mut command)
     }
 

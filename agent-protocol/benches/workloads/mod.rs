@@ -6,7 +6,12 @@
 )]
 
 mod amqp;
+#[path = "../../tests/http2/encoder.rs"]
+mod encoder;
 mod http1;
+mod http2;
+mod postgres;
+mod redis;
 
 use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, Vantage};
 use redwire_protocol::stream::Chunk;
@@ -54,7 +59,17 @@ impl Workload {
 
 /// Those of all protocols, or of the ones whose name begins with `filter`.
 pub fn all(filter: Option<&str>) -> Vec<Workload> {
-    let mut all = vec![http1::turns(), http1::pipelined(), amqp::turns()];
+    let mut all = vec![
+        http1::turns(),
+        http1::pipelined(),
+        http2::plain(),
+        http2::grpc(),
+        postgres::simple(),
+        postgres::extended(),
+        redis::turns(),
+        redis::pipelined(),
+        amqp::turns(),
+    ];
     all.retain(|workload| filter.is_none_or(|filter| workload.name.starts_with(filter)));
     all
 }

@@ -17,6 +17,7 @@ mod scene;
 mod shapes;
 mod short_lives;
 mod tonic_peer;
+mod websocket;
 
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -104,6 +105,7 @@ fn main() {
         lifecycle::tests(),
         postgres::tests(),
         redis::tests(),
+        websocket::tests(),
         amqp::tests(),
         captures::tests(),
     ];

@@ -37,11 +37,18 @@ impl Scene {
 
     /// Starts the agent.
     pub(crate) fn start_agent(&mut self, arguments: &[&str]) -> Result<()> {
+        self.start_agent_in(arguments, &[])
+    }
+
+    /// Starts the agent with `environment` besides.
+    pub(crate) fn start_agent_in(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        let (folder, collector) = (&self.folder, &self.collector);
         self.agent = Some(Agent::start(
-            &self.folder,
-            &self.collector,
+            folder,
+            collector,
             self.transport,
             arguments,
+            environment,
         )?);
         Ok(())
     }

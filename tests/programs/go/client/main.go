@@ -4,6 +4,7 @@
 //	client trace URL COUNT PATH      one after another, each with a trace of its own
 //	client pipeline URL COUNT DEPTH MIX
 //	client hold URL CONNECTIONS COUNT PATH   COUNT requests on each of CONNECTIONS, all open at the same time
+//	client websocket URL SESSIONS COUNT PATH COUNT messages to and fro in each of SESSIONS, all open until a line comes
 //	client pace URL RATE SECONDS MIX         RATE requests per second
 package main
 
@@ -21,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 // request is one element of a mix.
@@ -167,6 +170,35 @@ func hold(counts *counter, url string, connections, count int, path string) {
 	}
 }
 
+// sockets opens all sessions, has COUNT messages come back in each, prints "ready" and waits for a line.
+func sockets(counts *counter, url string, sessions, count int, path string) {
+	var opened []*websocket.Conn
+	for range sessions {
+		session, err := websocket.Dial(strings.Replace(url, "http", "ws", 1)+path, "", url)
+		if err != nil {
+			log.Fatal(err)
+		}
+		counts.add(http.StatusSwitchingProtocols)
+		opened = append(opened, session)
+	}
+	for range count {
+		for _, session := range opened {
+			message := strings.Repeat("x", 1000)
+			if err := websocket.Message.Send(session, message); err != nil {
+				log.Fatal(err)
+			}
+			if err := websocket.Message.Receive(session, &message); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	fmt.Println("ready")
+	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+	for _, session := range opened {
+		_ = session.Close()
+	}
+}
+
 func pace(counts *counter, url string, rate, seconds int, mix []request) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
@@ -191,6 +223,8 @@ func main() {
 		pipeline(counts, url, integer(arguments[0]), integer(arguments[1]), mix(arguments[2]))
 	case "hold":
 		hold(counts, url, integer(arguments[0]), integer(arguments[1]), arguments[2])
+	case "websocket":
+		sockets(counts, url, integer(arguments[0]), integer(arguments[1]), arguments[2])
 	case "pace":
 		pace(counts, url, integer(arguments[0]), integer(arguments[1]), mix(arguments[2]))
 	default:

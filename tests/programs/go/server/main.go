@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 var (
@@ -122,6 +124,9 @@ func main() {
 	})
 	top := http.NewServeMux()
 	top.Handle("/", recorded(mux))
+	top.Handle("/ws/{room}", websocket.Handler(func(connection *websocket.Conn) {
+		_, _ = io.Copy(connection, connection)
+	}))
 	top.HandleFunc("/counts", func(w http.ResponseWriter, _ *http.Request) {
 		lock.Lock()
 		defer lock.Unlock()
