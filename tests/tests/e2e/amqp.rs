@@ -4,6 +4,7 @@ use crate::capturing;
 use crate::scene::Scene;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use redwire_tests::client::{Language, program};
 use redwire_tests::collector::Transport;
 use redwire_tests::otlp::Telemetry;
 use redwire_tests::process::Process;
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         capturing("amqp::shapes".to_owned(), shapes),
         capturing("amqp::broker".to_owned(), at_the_broker),
         capturing("amqp::load".to_owned(), load),
+        capturing("amqp::libraries".to_owned(), libraries),
     ]
 }
 
@@ -196,17 +198,37 @@ fn shapes(test: &str) -> Result<()> {
     no_secrets(&folder)
 }
 
-/// Everything that AMQP has, seen at both ends. Messages fit one captured call: of a longer one the broker reads with
-/// one call, the frames behind the captured part are lost, and counted.
+/// Everything that AMQP has, seen at both ends.
 fn at_the_broker(test: &str) -> Result<()> {
     let mut scene = Scene::without_agent(test, Transport::Grpc)?;
     let folder = scene.folder().to_owned();
     let broker = RabbitMq::start(&folder, &selected_as("broker"))?;
     scene.start_agent(&[])?;
-    let counts = client(&mut pika(&broker, "10000"), &selected_as("client"))?;
+    let counts = client(&mut pika(&broker, "400000"), &selected_as("client"))?;
     let telemetry = scene.finish()?;
     equal(&telemetry, "client", &counts)?;
     equal(&telemetry, "broker", &counts)?;
+    no_secrets(&folder)
+}
+
+/// The other usual libraries, at both ends.
+fn libraries(test: &str) -> Result<()> {
+    const MESSAGES: &str = "5000";
+    let mut scene = Scene::without_agent(test, Transport::Http)?;
+    let folder = scene.folder().to_owned();
+    let broker = RabbitMq::start(&folder, &selected_as("broker"))?;
+    scene.start_agent(&[])?;
+    let mut all = Operations::new();
+    for (language, name) in [(Language::Python, "amqp_aio"), (Language::Go, "amqp")] {
+        let mut program = program(language, name);
+        program.args([&broker.port().to_string(), PASSWORD, MESSAGES]);
+        for (operation, count) in client(&mut program, &selected_as("client"))? {
+            *all.entry(operation).or_default() += count;
+        }
+    }
+    let telemetry = scene.finish()?;
+    equal(&telemetry, "client", &all)?;
+    equal(&telemetry, "broker", &all)?;
     no_secrets(&folder)
 }
 
