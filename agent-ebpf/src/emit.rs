@@ -2,9 +2,11 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use redwire_common::{CALL_BUFFERS, CALL_PIECES, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter, kind};
 
-use crate::maps::{EVENTS, SCRATCH, UNANNOUNCED, count, setting};
+use crate::maps::{EVENTS, UNANNOUNCED, count, setting};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -18,6 +20,9 @@ pub struct Scratch {
     bytes: [u8; 2 * PIECE],
     walk: Walk,
 }
+
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// How far a call is handed over. In a map and not in registers, so that the verifier sees the same state in each
 /// turn of the loop.

@@ -7,8 +7,6 @@ use redwire_common::{
     ProcessState, Settings, counter,
 };
 
-use crate::emit::Scratch;
-
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 
@@ -78,9 +76,6 @@ pub struct Begun {
     pub call: u32,
     pub time: u64,
 }
-
-#[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Bytes written to the ring buffer since the reader was woken.
 #[map]

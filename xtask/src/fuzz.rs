@@ -1,7 +1,7 @@
 //! Fuzz targets.
 
 use crate::build::cargo;
-use crate::test::Totals;
+use crate::totals::Totals;
 use crate::{setup, step};
 use anyhow::Result;
 use redwire_tests::tools;

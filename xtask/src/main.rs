@@ -7,6 +7,7 @@ mod fuzz;
 mod setup;
 mod step;
 mod test;
+mod totals;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
