@@ -184,9 +184,7 @@ fn in_place<T: 'static>(header: &DataEvent, base: u64, length: usize) -> u64 {
 /// Tells user space of `header.length` bytes that went, without handing them over.
 #[inline(never)]
 pub fn length(header: &DataEvent) {
-    let bytes = unsafe { core::slice::from_raw_parts((&raw const *header).cast::<u8>(), HEADER) };
-    if EVENTS.output::<[u8]>(bytes, wake(HEADER)).is_err() {
-        count(counter::LOST_EVENTS, 1);
+    if !event(header) {
         count(counter::LOST_BYTES, u64::from(header.length));
     }
 }

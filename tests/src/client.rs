@@ -1,6 +1,6 @@
-//! Clients of databases and brokers. Each counts its own operations, and prints the counts as JSON.
+//! The test programs that are clients. Each counts its own operations, and prints the counts as JSON.
 
-use crate::{Totals, tools};
+use crate::tools;
 use anyhow::{Context as _, Result, bail};
 use std::process::Command;
 
@@ -36,8 +36,8 @@ pub fn program(language: Language, name: &str) -> Command {
 /// Runs a client to its end. What it counted.
 ///
 /// # Errors
-/// Where it fails.
-pub fn run(command: &mut Command) -> Result<Totals> {
+/// Where it fails, or prints no counts.
+pub fn run<T: for<'a> serde::Deserialize<'a>>(command: &mut Command) -> Result<T> {
     serde_json::from_slice(output(command)?.as_bytes()).context("a client's counts")
 }
 

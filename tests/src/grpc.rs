@@ -7,12 +7,12 @@
 //! Modes of a client: `mix`, eight calls at a time of all methods but `Slow`; `paced`, the same one by one with pauses;
 //! `cancel` after the first answer of `Slow`; `deadline` of 150 ms on `Slow`; `long`, an `Echo` of [`LONG`] messages.
 
-use crate::load::{self, counts_of};
+use crate::Totals;
+use crate::client::{self, Language, program};
+use crate::load;
 use crate::otlp::{Attributes, Kind, Telemetry};
 use crate::process::{Process, free_port};
-use crate::tools;
 use anyhow::{Context as _, Result};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -21,9 +21,6 @@ pub const SERVICE: &str = "redwire.test.Peer";
 
 /// Messages each way of a `long` call.
 pub const LONG: usize = 20_000;
-
-/// How many calls ended how, by `METHOD CODE`.
-pub type Calls = BTreeMap<String, u64>;
 
 /// An implementation of gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,18 +51,9 @@ impl Peer {
 
     fn command(self) -> Result<Command> {
         Ok(match self {
-            Peer::Python => {
-                let mut command = Command::new(tools::python());
-                command.arg(tools::programs().join("python/grpc_peer.py"));
-                command.env("PYTHONDONTWRITEBYTECODE", "1");
-                command
-            }
-            Peer::Go => Command::new(tools::go_programs().join("grpc")),
-            Peer::Node => {
-                let mut command = Command::new("node");
-                command.arg(tools::programs().join("node/grpc_peer.mjs"));
-                command
-            }
+            Peer::Python => program(Language::Python, "grpc_peer"),
+            Peer::Go => program(Language::Go, "grpc"),
+            Peer::Node => program(Language::Node, "grpc_peer"),
             Peer::Tonic => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg("tonic-peer");
@@ -111,8 +99,8 @@ impl Peer {
     ///
     /// # Errors
     /// Where it fails, or a call is missing.
-    pub fn call(self, port: u16, mode: &str, count: usize, environment: &[(&str, &str)]) -> Result<Calls> {
-        let calls: Calls = counts_of(&mut self.client(port, mode, count, environment)?)?;
+    pub fn call(self, port: u16, mode: &str, count: usize, environment: &[(&str, &str)]) -> Result<Totals> {
+        let calls: Totals = client::run(&mut self.client(port, mode, count, environment)?)?;
         let total: u64 = calls.values().sum();
         load::all(total, count).with_context(|| format!("{calls:?}"))?;
         Ok(calls)
@@ -161,8 +149,8 @@ pub fn call_of(attributes: &Attributes) -> String {
 }
 
 /// Calls of a service that its spans tell of.
-pub fn of_spans(telemetry: &Telemetry, service: &str, kind: Kind) -> Calls {
-    let mut calls = Calls::new();
+pub fn of_spans(telemetry: &Telemetry, service: &str, kind: Kind) -> Totals {
+    let mut calls = Totals::new();
     for span in telemetry.spans(service, kind) {
         *calls.entry(call_of(&span.attributes)).or_default() += 1;
     }
@@ -170,12 +158,12 @@ pub fn of_spans(telemetry: &Telemetry, service: &str, kind: Kind) -> Calls {
 }
 
 /// Calls of a service that the duration metric counts.
-pub fn of_metric(telemetry: &Telemetry, service: &str, kind: Kind) -> Calls {
+pub fn of_metric(telemetry: &Telemetry, service: &str, kind: Kind) -> Totals {
     let metric = match kind {
         Kind::Server => "rpc.server.call.duration",
         _ => "rpc.client.call.duration",
     };
-    let mut calls = Calls::new();
+    let mut calls = Totals::new();
     for series in &telemetry.series {
         if series.service == service && series.metric == metric {
             *calls.entry(call_of(&series.attributes)).or_default() += series.count;

@@ -24,8 +24,8 @@ pub type Totals = BTreeMap<String, u64>;
 pub type Counts = BTreeMap<u16, u64>;
 
 /// Adds `more` to `counts`.
-pub fn add(counts: &mut Counts, more: &Counts) {
-    for (&status, count) in more {
-        *counts.entry(status).or_default() += count;
+pub fn add<K: Clone + Ord>(counts: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *counts.entry(key.clone()).or_default() += count;
     }
 }

@@ -1,5 +1,6 @@
 //! Load with an exact count: every generator tells its own count of responses by status.
 
+use crate::client::{self, Language, program};
 use crate::process::Process;
 use crate::{Counts, add, tools};
 use anyhow::{Context as _, Result, bail};
@@ -60,10 +61,10 @@ impl Client {
         environment: &[(&str, &str)],
         folder: &Path,
     ) -> Result<Counts> {
+        let count_and_mix = [count.to_string(), json(mix)];
         let python = |library: &str| {
-            let mut command = Command::new(tools::python());
-            command.arg(tools::programs().join("python/client.py"));
-            command.args([library, url, &count.to_string(), &json(mix)]);
+            let mut command = program(Language::Python, "client");
+            command.args([library, url]).args(&count_and_mix);
             command
         };
         let mut command = match self {
@@ -72,14 +73,13 @@ impl Client {
             Client::Requests => python("requests"),
             Client::Httpx => python("httpx"),
             Client::Fetch => {
-                let mut command = Command::new("node");
-                command.arg(tools::programs().join("node/client.mjs"));
-                command.args([url, &count.to_string(), &json(mix)]);
+                let mut command = program(Language::Node, "client");
+                command.arg(url).args(&count_and_mix);
                 command
             }
-            Client::Go => return go(&["send", url, &count.to_string(), &json(mix)], environment),
+            Client::Go => return go(&["send", url, &count_and_mix[0], &count_and_mix[1]], environment),
         };
-        let counts = counts_of(command.envs(environment.iter().copied()))?;
+        let counts = client::run(command.envs(environment.iter().copied()))?;
         complete(counts, count)
     }
 }
@@ -89,8 +89,8 @@ impl Client {
 /// # Errors
 /// Where it fails.
 pub fn go(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Counts> {
-    let mut command = Command::new(tools::go_programs().join("client"));
-    counts_of(command.args(arguments).envs(environment.iter().copied()))
+    let mut command = program(Language::Go, "client");
+    client::run(command.args(arguments).envs(environment.iter().copied()))
 }
 
 /// `mix` as the clients take it.
@@ -263,24 +263,6 @@ pub fn curl(
         *counts.entry(line.parse()?).or_default() += 1;
     }
     complete(counts, count)
-}
-
-/// Runs `command`: the counts it prints.
-///
-/// # Errors
-/// Where it fails, or prints no counts.
-pub fn counts_of<T: for<'a> serde::Deserialize<'a>>(command: &mut Command) -> Result<T> {
-    let output = command
-        .output()
-        .with_context(|| format!("starting {command:?}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?}: {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    serde_json::from_slice(&output.stdout).context("a client's counts")
 }
 
 fn complete(counts: Counts, expected: usize) -> Result<Counts> {

@@ -5,7 +5,6 @@ use crate::tools;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Mode, chmod};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -135,22 +134,4 @@ impl RabbitMq {
         let overview: Overview = serde_json::from_slice(&output.stdout)?;
         Ok(overview.message_stats)
     }
-}
-
-/// Operations as "operation outcome error", with `-` for none.
-pub type Operations = BTreeMap<String, u64>;
-
-/// Runs a client, with `environment` besides. What it says it did.
-///
-/// # Errors
-/// Where it fails.
-pub fn client(command: &mut Command, environment: &[(&str, &str)]) -> Result<Operations> {
-    let output = command
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .envs(environment.iter().copied())
-        .output()?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    serde_json::from_slice(&output.stdout).context("what the client printed")
 }

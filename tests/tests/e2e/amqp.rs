@@ -1,16 +1,17 @@
 //! RabbitMQ and its clients: what the client counts is what the agent counts, live and from a capture.
 
 use crate::capturing;
-use crate::scene::Scene;
+use crate::database::run;
+use crate::scene::{Scene, nowhere};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::client::{Language, program};
 use redwire_tests::collector::Transport;
 use redwire_tests::otlp::Telemetry;
 use redwire_tests::process::Process;
-use redwire_tests::rabbitmq::{Operations, PASSWORD, RabbitMq, client};
+use redwire_tests::rabbitmq::{PASSWORD, RabbitMq};
 use redwire_tests::service::selected_as;
-use redwire_tests::{tools, transactions};
+use redwire_tests::{Totals, add, tools, transactions};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -32,15 +33,14 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 fn pika(broker: &RabbitMq, size: &str) -> Command {
-    let mut command = Command::new(tools::python());
-    command.arg(tools::programs().join("python/amqp_shapes.py"));
+    let mut command = program(Language::Python, "amqp_shapes");
     command.args([&broker.port().to_string(), PASSWORD, size]);
     command
 }
 
 /// Spans of a service as the clients count: "operation outcome error".
-fn operations(telemetry: &Telemetry, service: &str) -> Operations {
-    let mut operations = Operations::new();
+fn operations(telemetry: &Telemetry, service: &str) -> Totals {
+    let mut operations = Totals::new();
     for span in telemetry.spans.iter().filter(|span| span.service == service) {
         let of = |key: &str| span.attributes.get(key).map_or("-", String::as_str);
         let [operation, outcome, error] = [
@@ -57,7 +57,7 @@ fn operations(telemetry: &Telemetry, service: &str) -> Operations {
 }
 
 /// Number of operations whose name begins like this.
-fn of(operations: &Operations, prefix: &str) -> u64 {
+fn of(operations: &Totals, prefix: &str) -> u64 {
     operations
         .iter()
         .filter(|(name, _)| name.starts_with(prefix))
@@ -65,9 +65,9 @@ fn of(operations: &Operations, prefix: &str) -> u64 {
         .sum()
 }
 
-fn equal(telemetry: &Telemetry, service: &str, expected: &Operations) -> Result<()> {
+fn equal(telemetry: &Telemetry, service: &str, expected: &Totals) -> Result<()> {
     let found = operations(telemetry, service);
-    let differ = |from: &Operations, other: &Operations| -> Vec<String> {
+    let differ = |from: &Totals, other: &Totals| -> Vec<String> {
         let differ = from
             .iter()
             .filter(|&(name, count)| other.get(name) != Some(count));
@@ -85,22 +85,8 @@ fn equal(telemetry: &Telemetry, service: &str, expected: &Operations) -> Result<
 
 /// Neither a message's body nor the password is in what was written.
 fn no_secrets(folder: &Path) -> Result<()> {
-    for name in [
-        "traces.jsonl",
-        "metrics.jsonl",
-        "agent.log",
-        "collector.log",
-        "replay.jsonl",
-    ] {
-        let content = std::fs::read(folder.join(name)).unwrap_or_default();
-        for secret in [SECRET, PASSWORD] {
-            let found = content
-                .windows(secret.len())
-                .any(|window| window == secret.as_bytes());
-            ensure!(!found, "{name} holds {secret}");
-        }
-    }
-    Ok(())
+    nowhere(folder, SECRET)?;
+    nowhere(folder, PASSWORD)
 }
 
 /// tcpdump of a port of the loopback interface, from when it listens.
@@ -165,7 +151,7 @@ fn shapes(test: &str) -> Result<()> {
     let broker = RabbitMq::start(&folder, &[])?;
     let mut capture = tcpdump(&folder, broker.port())?;
     scene.start_agent(&[])?;
-    let counts = client(&mut pika(&broker, "400000"), &selected_as("client"))?;
+    let counts = run(&mut pika(&broker, "400000"))?;
     let telemetry = scene.finish()?;
     // By now it has written the connection's end.
     capture.terminate()?;
@@ -204,7 +190,7 @@ fn at_the_broker(test: &str) -> Result<()> {
     let folder = scene.folder().to_owned();
     let broker = RabbitMq::start(&folder, &selected_as("broker"))?;
     scene.start_agent(&[])?;
-    let counts = client(&mut pika(&broker, "400000"), &selected_as("client"))?;
+    let counts = run(&mut pika(&broker, "400000"))?;
     let telemetry = scene.finish()?;
     equal(&telemetry, "client", &counts)?;
     equal(&telemetry, "broker", &counts)?;
@@ -218,13 +204,11 @@ fn libraries(test: &str) -> Result<()> {
     let folder = scene.folder().to_owned();
     let broker = RabbitMq::start(&folder, &selected_as("broker"))?;
     scene.start_agent(&[])?;
-    let mut all = Operations::new();
+    let mut all = Totals::new();
     for (language, name) in [(Language::Python, "amqp_aio"), (Language::Go, "amqp")] {
         let mut program = program(language, name);
         program.args([&broker.port().to_string(), PASSWORD, MESSAGES]);
-        for (operation, count) in client(&mut program, &selected_as("client"))? {
-            *all.entry(operation).or_default() += count;
-        }
+        add(&mut all, &run(&mut program)?);
     }
     let telemetry = scene.finish()?;
     equal(&telemetry, "client", &all)?;
@@ -238,10 +222,9 @@ fn load(test: &str) -> Result<()> {
     let folder = scene.folder().to_owned();
     let broker = RabbitMq::start(&folder, &[])?;
     scene.start_agent(&[])?;
-    let mut node = Command::new("node");
-    node.arg(tools::programs().join("node/amqp.mjs"));
+    let mut node = program(Language::Node, "amqp");
     node.args([&broker.port().to_string(), PASSWORD, &MESSAGES.to_string()]);
-    let counts = client(&mut node, &selected_as("client"))?;
+    let counts = run(&mut node)?;
     let telemetry = scene.finish()?;
     equal(&telemetry, "client", &counts)?;
 

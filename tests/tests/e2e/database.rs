@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result, ensure};
 use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::{Totals, client};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// In the literals, arguments and passwords of every client.
@@ -42,25 +41,6 @@ fn differences(expected: &Totals, spans: &Totals, metric: &Totals) -> Vec<(Strin
         .collect()
 }
 
-/// Adds `more` to `totals`.
-pub(crate) fn add(totals: &mut Totals, more: &Totals) {
-    for (name, count) in more {
-        *totals.entry(name.clone()).or_default() += count;
-    }
-}
-
-/// No file that the agent or the collector wrote holds `secret`.
-pub(crate) fn nowhere(folder: &Path, secret: &str) -> Result<()> {
-    for name in ["traces.jsonl", "metrics.jsonl", "agent.log", "collector.log"] {
-        let content = std::fs::read(folder.join(name)).unwrap_or_default();
-        let found = content
-            .windows(secret.len())
-            .any(|window| window == secret.as_bytes());
-        ensure!(!found, "{name} holds the secret");
-    }
-    Ok(())
-}
-
 /// Runs a client that prints `ready` and waits for a line, and starts the agent meanwhile. What the client counted.
 pub(crate) fn attach_in_the_middle(
     scene: &mut Scene,
@@ -83,7 +63,7 @@ pub(crate) fn attach_in_the_middle(
 
 /// Runs a client selected as `client`.
 pub(crate) fn run(command: &mut Command) -> Result<Totals> {
-    let mut counts = client::run(command.envs(redwire_tests::service::selected_as("client")))?;
+    let mut counts: Totals = client::run(command.envs(redwire_tests::service::selected_as("client")))?;
     counts.retain(|_, count| *count > 0);
     Ok(counts)
 }

@@ -5,12 +5,12 @@ use crate::scene::Scene;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::collector::Transport;
-use redwire_tests::grpc::{self, Calls, LONG, Peer};
+use redwire_tests::grpc::{self, LONG, Peer};
 use redwire_tests::load;
 use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::process::Process;
 use redwire_tests::service::selected_as;
-use redwire_tests::tools;
+use redwire_tests::{Totals, add, tools};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     tests
 }
 
-fn same(telemetry: &Telemetry, service: &str, kind: Kind, expected: &Calls) -> Result<()> {
+fn same(telemetry: &Telemetry, service: &str, kind: Kind, expected: &Totals) -> Result<()> {
     let (spans, metric) = (
         grpc::of_spans(telemetry, service, kind),
         grpc::of_metric(telemetry, service, kind),
@@ -51,15 +51,9 @@ fn same(telemetry: &Telemetry, service: &str, kind: Kind, expected: &Calls) -> R
     Ok(())
 }
 
-fn add(calls: &mut Calls, more: Calls) {
-    for (call, count) in more {
-        *calls.entry(call).or_default() += count;
-    }
-}
-
 /// Counts with those of `Slow` in one, of which some ended by their deadline. That comes to both ends at once, and gRPC
 /// sends no more than a reset: on a busy machine it comes too early to be told from a cancellation.
-fn without_deadlines(mut calls: Calls) -> Result<Calls> {
+fn without_deadlines(mut calls: Totals) -> Result<Totals> {
     let late = calls.remove("Slow DEADLINE_EXCEEDED").unwrap_or_default();
     let cancelled = calls.remove("Slow CANCELLED").unwrap_or_default();
     ensure!(late > 0 && cancelled > 0, "{late} late, {cancelled} cancelled");
@@ -72,11 +66,11 @@ fn pair(test: &str, client: Peer, server: Peer) -> Result<()> {
     let scene = Scene::start(test, Transport::Grpc, &[])?;
     let folder = scene.folder().to_owned();
     let (_server, port) = server.serve(&folder, &selected_as("service"))?;
-    let mut calls = Calls::new();
+    let mut calls = Totals::new();
     for (mode, count) in [("mix", 1_000), ("cancel", 40), ("deadline", 16)] {
         add(
             &mut calls,
-            client.call(port, mode, count, &selected_as("client"))?,
+            &client.call(port, mode, count, &selected_as("client"))?,
         );
     }
     let telemetry = scene.finish()?;
@@ -107,7 +101,7 @@ fn attach(test: &str, client: Peer, server: Peer) -> Result<()> {
     std::thread::sleep(Duration::from_millis(1_500));
     ensure!(process.is_running(), "the client was done before the agent came");
     scene.start_agent(&[])?;
-    let calls: Calls = serde_json::from_reader(output)?;
+    let calls: Totals = serde_json::from_reader(output)?;
     process.wait(Duration::from_secs(60))?;
     load::all(calls.values().sum(), COUNT)?;
     let telemetry = scene.finish()?;
@@ -194,11 +188,11 @@ fn replay(test: &str, client: Peer) -> Result<()> {
     tcpdump.arg(&file).arg(format!("tcp port {port}"));
     let mut tcpdump = Process::spawn("tcpdump", &mut tcpdump, &folder, false)?;
     tcpdump.wait_for_log("listening on")?;
-    let mut calls = Calls::new();
+    let mut calls = Totals::new();
     for (mode, count) in [("mix", 500), ("cancel", 20)] {
         add(
             &mut calls,
-            client.call(port, mode, count, &selected_as("client"))?,
+            &client.call(port, mode, count, &selected_as("client"))?,
         );
     }
     // The last packets are on their way to the file.

@@ -5,6 +5,7 @@ use crate::scene::{Scene, same};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::Counts;
+use redwire_tests::client;
 use redwire_tests::collector::Transport;
 use redwire_tests::load::{self, Request};
 use redwire_tests::otlp::{Kind, Telemetry};
@@ -147,7 +148,7 @@ fn h2c(folder: &Path) -> Result<(Process, u16)> {
 /// Go's count, asked for when the agent has stopped.
 fn counts_of_h2c(port: u16) -> Result<Counts> {
     let url = format!("http://127.0.0.1:{port}/counts");
-    load::counts_of(Command::new("curl").args(["-sSf", "--noproxy", "*", &url]))
+    client::run(Command::new("curl").args(["-sSf", "--noproxy", "*", &url]))
 }
 
 /// Every span speaks HTTP/2.

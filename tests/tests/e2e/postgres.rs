@@ -1,8 +1,8 @@
 //! PostgreSQL, watched at both ends of its connections.
 
 use crate::capturing;
-use crate::database::{SECRET, add, attach_in_the_middle, nowhere, run, same};
-use crate::scene::Scene;
+use crate::database::{SECRET, attach_in_the_middle, run, same};
+use crate::scene::{Scene, nowhere};
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::client::{self, Language, program};
@@ -10,7 +10,7 @@ use redwire_tests::collector::Transport;
 use redwire_tests::otlp::Kind;
 use redwire_tests::postgres::Postgres;
 use redwire_tests::service::selected_as;
-use redwire_tests::{Totals, tools};
+use redwire_tests::{Totals, add, tools};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![

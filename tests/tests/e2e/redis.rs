@@ -1,8 +1,8 @@
 //! Redis, watched at both ends of its connections.
 
 use crate::capturing;
-use crate::database::{SECRET, add, attach_in_the_middle, nowhere, run, same};
-use crate::scene::Scene;
+use crate::database::{SECRET, attach_in_the_middle, run, same};
+use crate::scene::{Scene, nowhere};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::client::{self, Language, program};
@@ -10,7 +10,7 @@ use redwire_tests::collector::Transport;
 use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::redis::Redis;
 use redwire_tests::service::selected_as;
-use redwire_tests::{Totals, tools};
+use redwire_tests::{Totals, add, tools};
 use std::process::Command;
 
 pub(crate) fn tests() -> Vec<Trial> {

@@ -82,6 +82,24 @@ pub(crate) fn folder(test: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// No file that the agent, the collector or a replay wrote holds `secret`.
+pub(crate) fn nowhere(folder: &Path, secret: &str) -> Result<()> {
+    for name in [
+        "traces.jsonl",
+        "metrics.jsonl",
+        "agent.log",
+        "collector.log",
+        "replay.jsonl",
+    ] {
+        let content = std::fs::read(folder.join(name)).unwrap_or_default();
+        let found = content
+            .windows(secret.len())
+            .any(|window| window == secret.as_bytes());
+        ensure!(!found, "{name} holds {secret}");
+    }
+    Ok(())
+}
+
 /// The load generator's count, the duration metric's and the number of spans are equal for each status.
 pub(crate) fn same(telemetry: &Telemetry, service: &str, kind: Kind, expected: &Counts) -> Result<()> {
     let metric = telemetry.metric_counts(service, kind);

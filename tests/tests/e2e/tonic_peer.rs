@@ -4,7 +4,8 @@
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, BufMut as _};
 use http::uri::PathAndQuery;
-use redwire_tests::grpc::{Calls, LONG, SERVICE};
+use redwire_tests::Totals;
+use redwire_tests::grpc::{LONG, SERVICE};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -173,10 +174,10 @@ async fn slow(request: Request<Message>) -> Result<Response<Messages>, Status> {
 #[derive(Clone)]
 struct Client {
     grpc: tonic::client::Grpc<Channel>,
-    calls: Arc<Mutex<Calls>>,
+    calls: Arc<Mutex<Totals>>,
 }
 
-async fn call(port: u16, mode: &str, count: usize) -> Result<Calls> {
+async fn call(port: u16, mode: &str, count: usize) -> Result<Totals> {
     let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
         .connect()
         .await?;
