@@ -2,8 +2,8 @@
 
 use crate::counters::{Counters, Drop, Signal};
 use crate::export::{
-    self, ClientError, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig, Temporality,
-    TraceEncoder, WhenFull,
+    self, ClientError, EncodedSpans, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig,
+    Temporality, WhenFull,
 };
 use crate::id::Ids;
 use crate::metrics::{Aggregates, MetricsConfig, Series};
@@ -112,26 +112,25 @@ struct Shared {
     table: Option<Mutex<Table>>,
     /// Sample spans that the table wants of a batch.
     samples: usize,
-    spans: Option<Queue<Batch>>,
+    spans: Option<Queue<EncodedSpans>>,
     points: Option<Queue<ExportMetricsServiceRequest>>,
-    /// Batches that were exported, to be filled again.
-    pool: Mutex<Vec<Batch>>,
-    encoder: Mutex<TraceEncoder>,
+    /// Buffers of spans that were exported, to be filled again.
+    pool: Mutex<Vec<EncodedSpans>>,
 }
 
-/// Batches that are kept for being filled again.
-const POOL: usize = 16;
+/// Buffers that are kept for being filled again.
+const POOL: usize = 4;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
-    fn recycle(&self, mut batch: Batch) {
-        batch.clear();
+    fn recycle(&self, mut spans: EncodedSpans) {
+        spans.clear();
         let mut pool = lock(&self.pool);
         if pool.len() < POOL {
-            pool.push(batch);
+            pool.push(spans);
         }
     }
 }
@@ -147,16 +146,22 @@ impl Link {
         &self.shared.resources
     }
 
-    pub(crate) fn wants_spans(&self) -> bool {
-        self.shared.spans.is_some() || self.shared.jsonl.is_some() || self.shared.samples > 0
+    /// Whether spans go to a collector.
+    pub(crate) fn exports_spans(&self) -> bool {
+        self.shared.spans.is_some()
+    }
+
+    /// Whether spans are written or shown here.
+    pub(crate) fn shows_spans(&self) -> bool {
+        self.shared.jsonl.is_some() || self.shared.samples > 0
     }
 
     pub(crate) fn wants_metrics(&self) -> bool {
         self.shared.points.is_some() || self.shared.table.is_some()
     }
 
-    /// Takes the spans out of `batch`.
-    pub(crate) fn spans(&self, batch: &mut Batch) {
+    /// Writes and shows the spans of `batch`, and takes them out of it.
+    pub(crate) fn show(&self, batch: &mut Batch) {
         let shared = &self.shared;
         if let Some(jsonl) = &shared.jsonl {
             lock(jsonl).write(batch);
@@ -165,18 +170,20 @@ impl Link {
             let lines = export::sample_lines(batch, shared.samples);
             lock(table).add_samples(lines);
         }
-        match &shared.spans {
-            Some(queue) => {
-                let empty = lock(&shared.pool).pop().unwrap_or_default();
-                let full = std::mem::replace(batch, empty);
-                let n = full.len();
-                let dropped = queue.push(full, n, |old| shared.recycle(old));
-                shared
-                    .counters
-                    .count_dropped(Signal::Spans, Drop::QueueFull, dropped);
-            }
-            None => batch.clear(),
-        }
+        batch.clear();
+    }
+
+    /// Takes the spans out of `spans` and sends them to the collector.
+    pub(crate) fn export(&self, spans: &mut EncodedSpans) {
+        let shared = &self.shared;
+        let Some(queue) = &shared.spans else { return };
+        let empty = lock(&shared.pool).pop().unwrap_or_default();
+        let full = std::mem::replace(spans, empty);
+        let n = full.len();
+        let dropped = queue.push(full, n, |old| shared.recycle(old));
+        shared
+            .counters
+            .count_dropped(Signal::Spans, Drop::QueueFull, dropped);
     }
 
     /// Whether the last message was not taken yet.
@@ -243,7 +250,6 @@ impl Pipeline {
                 .is_some()
                 .then(|| Queue::new(config.point_queue, WhenFull::DropOldest)),
             pool: Mutex::default(),
-            encoder: Mutex::default(),
         });
         let mut exporters = Vec::new();
         if let Some(exporter) = spans {
@@ -341,9 +347,9 @@ impl Pipeline {
 
 async fn export_spans(shared: Arc<Shared>, exporter: Arc<Exporter>) {
     let Some(queue) = &shared.spans else { return };
-    while let Some((n, batch)) = queue.pop().await {
-        let request = lock(&shared.encoder).encode(&batch);
-        shared.recycle(batch);
+    while let Some((n, mut spans)) = queue.pop().await {
+        let request = spans.take_request();
+        shared.recycle(spans);
         exporter.export::<ExportTraceServiceRequest>(request, n).await;
     }
 }

@@ -1,5 +1,6 @@
 //! What a worker reports to.
 
+use crate::export::{EncodedSpans, SpanEncoder};
 use crate::id::Ids;
 use crate::metrics::{Aggregates, Exemplar};
 use crate::pipeline::{Link, Message};
@@ -39,6 +40,10 @@ pub struct Telemetry {
     ids: Ids,
     scratch: Scratch,
     aggregates: Aggregates,
+    /// Spans for the collector.
+    encoder: SpanEncoder,
+    encoded: EncodedSpans,
+    /// Spans to be written or shown.
     batch: Batch,
     losses: Losses,
     resources: HashMap<ProcessId, Arc<Resource>>,
@@ -65,6 +70,8 @@ impl Telemetry {
             ids,
             scratch,
             aggregates,
+            encoder: SpanEncoder::default(),
+            encoded: EncodedSpans::default(),
             batch: Batch::default(),
             losses: Vec::new(),
             resources: HashMap::new(),
@@ -102,7 +109,10 @@ impl Telemetry {
 
     fn flush_spans(&mut self) {
         if !self.batch.is_empty() {
-            self.link.spans(&mut self.batch);
+            self.link.show(&mut self.batch);
+        }
+        if !self.encoded.is_empty() {
+            self.link.export(&mut self.encoded);
         }
     }
 
@@ -169,7 +179,8 @@ impl Observer for Telemetry {
         if self.interval_start == 0 {
             self.interval_start = transaction.start;
         }
-        let recorded = context.flags & SAMPLED != 0 && self.link.wants_spans();
+        let (exports, shows) = (self.link.exports_spans(), self.link.shows_spans());
+        let recorded = context.flags & SAMPLED != 0 && (exports || shows);
         let exemplar = recorded.then_some(Exemplar {
             value: 0.0,
             time: transaction.end,
@@ -206,9 +217,15 @@ impl Observer for Telemetry {
                 start: transaction.start,
                 end: transaction.end.max(transaction.start),
             };
-            self.batch.push(&origin, &description);
-            if self.batch.len() >= BATCH {
-                self.link.spans(&mut self.batch);
+            if exports {
+                self.encoder.encode(&origin, &description, &mut self.encoded);
+            }
+            if shows {
+                self.batch.push(&origin, &description);
+            }
+            drop(description);
+            if self.encoded.len().max(self.batch.len()) >= BATCH {
+                self.flush_spans();
             }
         }
         context

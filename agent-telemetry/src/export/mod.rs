@@ -14,7 +14,7 @@ pub use otlp::{Retry, Unreachable, check};
 pub use queue::WhenFull;
 
 pub(crate) use client::{channel, http_client, metadata};
-pub(crate) use encode::{TraceEncoder, metrics};
+pub(crate) use encode::{EncodedSpans, SpanEncoder, metrics};
 pub(crate) use jsonl::{JsonLines, hex};
 pub(crate) use otlp::Exporter;
 pub(crate) use queue::Queue;

@@ -14,7 +14,7 @@ pub(crate) use exponential::Exponential;
 use crate::id::Ids;
 use crate::resource::Resource;
 use crate::span::{Description, Kind, Status};
-use crate::value::{Attribute, Key, OwnedAttribute, Value};
+use crate::value::{Attribute, Key, OwnedAttribute, Value, same_text};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -160,8 +160,12 @@ impl Identity {
     fn is(&self, resource: u64, attributes: &[Attribute<'_>]) -> bool {
         // Mostly the very same constant, which need not be read.
         let same_key = |a: Key, b: Key| (a.as_ptr() == b.as_ptr() && a.len() == b.len()) || a == b;
+        let same_value = |mine: &Value<Box<str>>, theirs: &Value<&str>| match (mine, theirs) {
+            (Value::Str(mine), Value::Str(theirs)) => same_text(mine.as_bytes(), theirs.as_bytes()),
+            (mine, theirs) => mine.map(|text| text.as_ref()) == *theirs,
+        };
         let same = |mine: &OwnedAttribute, theirs: &Attribute<'_>| {
-            same_key(mine.0, theirs.0) && mine.1.map(|text| text.as_ref()) == theirs.1
+            same_key(mine.0, theirs.0) && same_value(&mine.1, &theirs.1)
         };
         self.resource.id() == resource
             && self.attributes.len() == attributes.len()

@@ -26,7 +26,6 @@ struct Head {
     start: u64,
     end: u64,
     name: Place,
-    tracestate: Place,
     attributes: (u32, u32),
 }
 
@@ -48,7 +47,7 @@ pub(crate) struct Batch {
 }
 
 /// Bytes of an attribute's text at most; more is cut off at a character's end.
-const TEXT: usize = 4096;
+pub(crate) const TEXT: usize = 4096;
 
 /// What a span is added with, its description aside.
 pub(crate) struct Origin<'a> {
@@ -97,7 +96,6 @@ impl Batch {
             start: origin.start,
             end: origin.end,
             name: self.keep(description.name),
-            tracestate: self.keep(origin.tracestate.unwrap_or("")),
             attributes: (from, self.attributes.len() as u32),
         };
         self.heads.push(head);
@@ -140,11 +138,6 @@ impl<'a> Span<'a> {
     /// What it belongs under.
     pub(crate) fn parent(&self) -> Option<Parent> {
         self.head.parent
-    }
-
-    /// `tracestate` of its trace, empty where there is none.
-    pub(crate) fn tracestate(&self) -> &'a str {
-        self.batch.text(self.head.tracestate)
     }
 
     /// Whose it is.

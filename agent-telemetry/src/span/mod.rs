@@ -11,7 +11,7 @@ mod network;
 mod rpc;
 mod websocket;
 
-pub(crate) use batch::{Batch, Origin, Parent, Span};
+pub(crate) use batch::{Batch, Origin, Parent, Span, TEXT};
 pub use http::HttpConfig;
 
 use crate::metrics::Instrument;

@@ -1,10 +1,11 @@
 //! Spans and series in OTLP's messages.
 
+mod attributes;
 mod metrics;
 mod traces;
 
 pub(crate) use metrics::metrics;
-pub(crate) use traces::TraceEncoder;
+pub(crate) use traces::{EncodedSpans, SpanEncoder};
 
 use crate::resource::{Resource, ResourceValue};
 use crate::value::Value;

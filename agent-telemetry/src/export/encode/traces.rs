@@ -1,25 +1,20 @@
 //! Spans in OTLP's messages.
 
-use super::{key_value, resource, scope, value};
+use super::attributes::{Attributes, set_text};
+use super::{resource, scope};
 use crate::resource::Resource;
-use crate::span::{Batch, Kind, Span, Status};
-use crate::value::Value;
+use crate::span::{Description, Kind, Origin, Status, TEXT};
 use bytes::Bytes;
-use opentelemetry_proto::tonic::common::v1::{
-    AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any,
-};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1::{
     Span as OtlpSpan, SpanFlags, Status as OtlpStatus, span, status,
 };
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use prost::Message;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
 
-/// `ExportTraceServiceRequest` of OTLP, whose spans are encoded already: prost would measure each of them once for
+/// `ExportTraceServiceRequest` of OTLP with encoded `ScopeSpans`: prost would measure each of their spans once for
 /// every message around it.
 #[derive(Clone, PartialEq, Message)]
 struct EncodedRequest {
@@ -32,81 +27,142 @@ struct EncodedRequest {
 struct EncodedResourceSpans {
     #[prost(message, optional, tag = "1")]
     resource: Option<OtlpResource>,
-    #[prost(message, repeated, tag = "2")]
-    scope_spans: Vec<EncodedScopeSpans>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    scope_spans: Vec<Vec<u8>>,
     #[prost(string, tag = "3")]
     schema_url: String,
 }
 
-/// `ScopeSpans`
+/// `ScopeSpans` without its spans
 #[derive(Clone, PartialEq, Message)]
-struct EncodedScopeSpans {
+struct ScopeOfSpans {
     #[prost(message, optional, tag = "1")]
     scope: Option<InstrumentationScope>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    spans: Vec<Bytes>,
     #[prost(string, tag = "3")]
     schema_url: String,
 }
 
-/// Encodes spans. The message of one is filled again for the next: it has some thirty strings.
-#[derive(Debug, Default)]
-pub(crate) struct TraceEncoder {
-    span: OtlpSpan,
-    addresses: Addresses,
-    /// Of the last batch, in bytes.
-    size: usize,
+/// Number of the field `ScopeSpans.spans`.
+const SPANS: u32 = 2;
+
+/// Buffers that are kept: as many resources have spans at a time, mostly.
+const SPARE: usize = 16;
+
+/// Spans of one resource.
+#[derive(Debug)]
+struct OfResource {
+    resource: Arc<Resource>,
+    /// A `ScopeSpans`.
+    scope_spans: Vec<u8>,
 }
 
-impl TraceEncoder {
-    /// The request with the spans of a batch, by resource.
-    pub(crate) fn encode(&mut self, batch: &Batch) -> Bytes {
-        let mut spans = Vec::with_capacity(self.size);
-        let mut by_resource: BTreeMap<u64, (&Arc<Resource>, Vec<Range<usize>>)> = BTreeMap::new();
-        for span in batch.iter() {
-            fill(&mut self.span, span, &mut self.addresses);
-            let from = spans.len();
-            // A vector has always room.
-            let _ = self.span.encode(&mut spans);
-            let of = span.resource();
-            let (_, places) = by_resource.entry(of.id()).or_insert_with(|| (of, Vec::new()));
-            places.push(from..spans.len());
-        }
-        self.size = spans.len();
-        let spans = Bytes::from(spans);
-        let resource_spans = by_resource
-            .into_values()
-            .map(|(of, places)| EncodedResourceSpans {
-                resource: resource(of),
-                scope_spans: vec![EncodedScopeSpans {
-                    scope: scope(),
-                    spans: places.into_iter().map(|place| spans.slice(place)).collect(),
-                    schema_url: SCHEMA_URL.into(),
-                }],
-                schema_url: SCHEMA_URL.into(),
-            });
+/// Spans on their way to a collector.
+#[derive(Debug, Default)]
+pub(crate) struct EncodedSpans {
+    by_resource: Vec<OfResource>,
+    len: usize,
+    /// Buffers to be filled again.
+    spare: Vec<Vec<u8>>,
+}
+
+impl EncodedSpans {
+    /// How many spans it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all spans and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        let buffers = self.by_resource.drain(..).map(|of| of.scope_spans);
+        self.spare.extend(buffers);
+        self.spare.truncate(SPARE);
+        self.len = 0;
+    }
+
+    /// Takes all spans out, as the request that brings them.
+    pub(crate) fn take_request(&mut self) -> Bytes {
+        let resource_spans = self.by_resource.iter_mut().map(|of| EncodedResourceSpans {
+            resource: resource(&of.resource),
+            scope_spans: vec![std::mem::take(&mut of.scope_spans)],
+            schema_url: SCHEMA_URL.into(),
+        });
         let request = EncodedRequest {
             resource_spans: resource_spans.collect(),
         };
-        request.encode_to_vec().into()
+        let encoded = request.encode_to_vec();
+        let buffers = request.resource_spans.into_iter().flat_map(|of| of.scope_spans);
+        for (of, buffer) in self.by_resource.iter_mut().zip(buffers) {
+            of.scope_spans = buffer;
+        }
+        self.clear();
+        encoded.into()
+    }
+
+    fn of(&mut self, resource: &Arc<Resource>, scope: &[u8]) -> &mut Vec<u8> {
+        let is = |of: &OfResource| of.resource.id() == resource.id();
+        let at = self.by_resource.iter().rposition(is).unwrap_or_else(|| {
+            let mut scope_spans = self.spare.pop().unwrap_or_default();
+            scope_spans.clear();
+            scope_spans.extend_from_slice(scope);
+            self.by_resource.push(OfResource {
+                resource: resource.clone(),
+                scope_spans,
+            });
+            self.by_resource.len() - 1
+        });
+        &mut self.by_resource[at].scope_spans
     }
 }
 
-/// Texts of addresses, since the same few come in every span.
-#[derive(Debug, Default)]
-struct Addresses([Option<(IpAddr, String)>; 16]);
+/// Encodes spans.
+#[derive(Debug)]
+pub(crate) struct SpanEncoder {
+    /// A [`ScopeOfSpans`].
+    scope: Vec<u8>,
+    /// A span without its attributes, filled again for the next.
+    head: OtlpSpan,
+    attributes: Attributes,
+    /// The encoded span.
+    span: Vec<u8>,
+}
 
-impl Addresses {
-    fn text(&mut self, address: IpAddr) -> &str {
-        let last = match address {
-            IpAddr::V4(address) => address.octets()[3],
-            IpAddr::V6(address) => address.octets()[15],
+impl Default for SpanEncoder {
+    fn default() -> Self {
+        let scope = ScopeOfSpans {
+            scope: scope(),
+            schema_url: SCHEMA_URL.into(),
         };
-        let slot = &mut self.0[usize::from(last) % 16];
-        if slot.as_ref().is_none_or(|(known, _)| *known != address) {
-            *slot = Some((address, address.to_string()));
+        SpanEncoder {
+            scope: scope.encode_to_vec(),
+            head: OtlpSpan::default(),
+            attributes: Attributes::default(),
+            span: Vec::new(),
         }
-        slot.as_ref().map_or("", |(_, text)| text)
+    }
+}
+
+impl SpanEncoder {
+    /// Adds a span to `to`.
+    pub(crate) fn encode(
+        &mut self,
+        origin: &Origin<'_>,
+        description: &Description<'_>,
+        to: &mut EncodedSpans,
+    ) {
+        fill(&mut self.head, origin, description);
+        self.span.clear();
+        // A vector has always room.
+        let _ = self.head.encode(&mut self.span);
+        for (key, value) in &description.attributes {
+            self.attributes.encode(key, value, &mut self.span);
+        }
+        prost::encoding::bytes::encode(SPANS, &self.span, to.of(origin.resource, &self.scope));
+        to.len += 1;
     }
 }
 
@@ -116,51 +172,17 @@ fn set(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend_from_slice(bytes);
 }
 
-/// Writes `text` over what `to` holds.
-fn set_text(to: &mut String, text: &str) {
-    to.clear();
-    to.push_str(text);
-}
-
-/// Writes an attribute over another.
-fn set_attribute(to: &mut KeyValue, key: &str, of: &Value<&str>, addresses: &mut Addresses) {
-    set_text(&mut to.key, key);
-    let of = match of {
-        Value::Ip(address) => Value::Str(addresses.text(*address)),
-        Value::Str(text) => Value::Str(*text),
-        other => {
-            to.value = Some(AnyValue {
-                value: Some(value(other)),
-            });
-            return;
-        }
-    };
-    match (&of, &mut to.value) {
-        (
-            Value::Str(text),
-            Some(AnyValue {
-                value: Some(Any::StringValue(to)),
-            }),
-        ) => set_text(to, text),
-        (of, to) => {
-            *to = Some(AnyValue {
-                value: Some(value(of)),
-            })
-        }
-    }
-}
-
-/// Writes a span over another.
-fn fill(to: &mut OtlpSpan, span: Span<'_>, addresses: &mut Addresses) {
-    let context = span.context();
-    let parent = span.parent();
-    let kind = match span.kind() {
+/// Writes a span, its attributes aside, over another.
+fn fill(to: &mut OtlpSpan, origin: &Origin<'_>, description: &Description<'_>) {
+    let Origin { context, parent, .. } = origin;
+    let tracestate = origin.tracestate.unwrap_or("");
+    let kind = match description.kind {
         Kind::Server => span::SpanKind::Server,
         Kind::Client => span::SpanKind::Client,
         Kind::Producer => span::SpanKind::Producer,
         Kind::Consumer => span::SpanKind::Consumer,
     };
-    let code = match span.status() {
+    let code = match description.status {
         Status::Unset => status::StatusCode::Unset,
         Status::Ok => status::StatusCode::Ok,
         Status::Error => status::StatusCode::Error,
@@ -171,11 +193,11 @@ fn fill(to: &mut OtlpSpan, span: Span<'_>, addresses: &mut Addresses) {
     };
     // A message's consumer is linked to its producer besides being under it (messaging conventions).
     let links = parent
-        .filter(|parent| parent.remote && span.kind() == Kind::Consumer)
+        .filter(|parent| parent.remote && description.kind == Kind::Consumer)
         .map(|parent| span::Link {
             trace_id: parent.context.trace_id.to_vec(),
             span_id: parent.context.span_id.to_vec(),
-            trace_state: span.tracestate().into(),
+            trace_state: tracestate.into(),
             flags: u32::from(parent.context.flags)
                 | SpanFlags::ContextHasIsRemoteMask as u32
                 | SpanFlags::ContextIsRemoteMask as u32,
@@ -183,25 +205,17 @@ fn fill(to: &mut OtlpSpan, span: Span<'_>, addresses: &mut Addresses) {
         });
     set(&mut to.trace_id, &context.trace_id);
     set(&mut to.span_id, &context.span_id);
-    set_text(&mut to.trace_state, span.tracestate());
+    set_text(&mut to.trace_state, tracestate);
     match parent {
         Some(parent) => set(&mut to.parent_span_id, &parent.context.span_id),
         None => to.parent_span_id.clear(),
     }
     to.flags = u32::from(context.flags) | SpanFlags::ContextHasIsRemoteMask as u32 | is_remote;
-    set_text(&mut to.name, span.name());
+    let name = description.name;
+    set_text(&mut to.name, &name[..name.floor_char_boundary(TEXT)]);
     to.kind = kind as i32;
-    to.start_time_unix_nano = span.start();
-    to.end_time_unix_nano = span.end();
-    let mut count = 0;
-    for (key, of) in span.attributes() {
-        match to.attributes.get_mut(count) {
-            Some(attribute) => set_attribute(attribute, key, &of, addresses),
-            None => to.attributes.push(key_value(key, value(&of))),
-        }
-        count += 1;
-    }
-    to.attributes.truncate(count);
+    to.start_time_unix_nano = origin.start;
+    to.end_time_unix_nano = origin.end;
     to.links.clear();
     to.links.extend(links);
     to.status = Some(OtlpStatus {
