@@ -10,6 +10,7 @@ use crate::metrics::{Aggregates, MetricsConfig, Series};
 use crate::resource::Resources;
 use crate::route::{PatternError, RouteConfig, Routes};
 use crate::sample::Sampler;
+use crate::seen::Seen;
 use crate::span::{Batch, Scratch, SpanConfig};
 use crate::telemetry::{Losses, Telemetry};
 use hashbrown::DefaultHashBuilder;
@@ -105,6 +106,7 @@ pub(crate) struct Message {
 struct Shared {
     resources: Arc<Resources>,
     counters: Arc<Counters>,
+    seen: Arc<Seen>,
     /// One place per worker.
     mailboxes: Mutex<Vec<Arc<Mutex<Vec<Message>>>>>,
     news: Notify,
@@ -238,6 +240,7 @@ impl Pipeline {
         let shared = Arc::new(Shared {
             resources,
             counters: counters.clone(),
+            seen: Arc::default(),
             mailboxes: Mutex::default(),
             news: Notify::new(),
             jsonl: outputs.jsonl.map(|out| Mutex::new(JsonLines::new(out))),
@@ -310,6 +313,11 @@ impl Pipeline {
     /// What the pipeline counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
+    }
+
+    /// Which process was seen to speak which protocol. Known where metrics are aggregated.
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.shared.seen
     }
 
     /// Exports what the workers, which must have finished, handed on, for `limit` at most; the rest is counted as
@@ -390,7 +398,9 @@ impl Hub {
                 _ = look.tick() => {}
             }
             self.collect();
-            self.gone.extend(self.shared.resources.sweep(Instant::now()));
+            let gone = self.shared.resources.sweep(Instant::now());
+            self.shared.seen.forget(&gone);
+            self.gone.extend(gone);
             if exported.elapsed() >= self.interval {
                 exported = Instant::now();
                 self.export();
@@ -410,6 +420,8 @@ impl Hub {
                 shared.counters.count_losses(&message.losses);
                 let mut table = shared.table.as_ref().map(lock);
                 for series in &message.series {
+                    let identity = &series.identity;
+                    shared.seen.note(&identity.resource, identity.protocol);
                     self.totals.merge(series);
                     if let Some(table) = &mut table {
                         table.add(series);

@@ -4,5 +4,6 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod discover;
+pub mod peers;
 pub mod source;
 pub mod worker;

@@ -1,7 +1,8 @@
-//! `redwire ps`: the processes that are selected, by which rule, and what they are called.
+//! `redwire ps`: the processes that are selected, by which rule, what they are called, and what they were seen to speak.
 
 use crate::cli::Ps;
 use crate::discover::{self, Process};
+use crate::peers;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,26 +14,31 @@ use std::fmt::Write as _;
 pub fn run(args: &Ps) -> Result<()> {
     let file = super::file(&args.selection)?;
     let selection = super::selection(&args.selection, &file)?;
-    let selected = discover::scan(&selection);
-    let verdicts: HashMap<u32, u32> = selected.iter().map(|(process, by)| (process.pid, *by)).collect();
-    let mut shown: Vec<Process> = if args.all {
-        Process::all()
-    } else {
-        selected.into_iter().map(|(process, _)| process).collect()
-    };
+    let selected: HashMap<u32, u32> = discover::scan(&selection)
+        .into_iter()
+        .map(|(process, by)| (process.pid, by))
+        .collect();
+    let observed = peers::observed();
+    let mut shown = Process::all();
+    shown.retain(|process| {
+        args.all || selected.contains_key(&process.pid) || observed.contains_key(&process.pid)
+    });
     shown.sort_by_key(|process| process.pid);
 
-    let mut rows = vec![["PID", "SELECTED BY", "SERVICE", "EXECUTABLE"].map(str::to_owned)];
+    let titles = ["PID", "SELECTED BY", "SERVICE", "PROTOCOLS", "EXECUTABLE"];
+    let mut rows = vec![titles.map(str::to_owned)];
     for process in &shown {
-        let by = verdicts.get(&process.pid).copied().unwrap_or(0);
+        let seen = observed.get(&process.pid);
+        let by = match (selected.get(&process.pid), seen) {
+            (Some(&by), _) => discover::rules(by),
+            (None, Some(seen)) => format!("agent {}", seen.agent),
+            (None, None) => "-".to_owned(),
+        };
         rows.push([
             process.pid.to_string(),
-            if by == 0 {
-                "-".to_owned()
-            } else {
-                discover::rules(by)
-            },
+            by,
             discover::service_name(process),
+            seen.map_or_else(|| "-".to_owned(), |seen| seen.protocols.clone()),
             process.executable.clone().unwrap_or_default(),
         ]);
     }

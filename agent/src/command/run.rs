@@ -93,6 +93,7 @@ pub fn run(args: &Run) -> Result<()> {
     let shared = Arc::new(Shared::default());
     own.observe(pipeline.counters());
     observe(&own, &shared);
+    crate::peers::listen(pipeline.seen().clone(), runtime.handle())?;
     let worker = Worker::new(source, pipeline.worker(), registry, shared.clone());
     let worker = std::thread::Builder::new()
         .name("worker".to_owned())
