@@ -143,3 +143,44 @@ pub fn same(telemetry: &Telemetry, service: &str, lines: &[Line]) -> Result<()> 
         some.join("\n")
     );
 }
+
+/// As [`same`], and on each connection in the same order, which is that of the answers.
+///
+/// # Errors
+/// Where they are not.
+pub fn same_in_order(telemetry: &Telemetry, service: &str, lines: &[Line]) -> Result<()> {
+    same(telemetry, service, lines)?;
+    let live = telemetry.spans.iter().filter(|span| span.service == service);
+    let live = by_connection(live.map(Transaction::from))?;
+    let replayed = lines.iter().map(Line::transaction).collect::<Result<Vec<_>>>()?;
+    let replayed = by_connection(replayed)?;
+    for (connection, live) in &live {
+        let replayed = replayed.get(connection).map(Vec::as_slice).unwrap_or_default();
+        let differs = live
+            .iter()
+            .zip(replayed)
+            .position(|(live, replayed)| live != replayed);
+        if let Some(at) = differs {
+            bail!(
+                "{connection}: transaction {at} of {} is live {:?}\nand replayed {:?}",
+                live.len(),
+                live[at],
+                replayed[at]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Transactions by the client's end of their connection.
+fn by_connection(
+    transactions: impl IntoIterator<Item = Transaction>,
+) -> Result<BTreeMap<String, Vec<Transaction>>> {
+    let mut connections: BTreeMap<String, Vec<Transaction>> = BTreeMap::new();
+    for transaction in transactions {
+        let port = transaction.attributes.get("client.port");
+        let port = port.with_context(|| format!("no client.port in {transaction:?}"))?;
+        connections.entry(port.clone()).or_default().push(transaction);
+    }
+    Ok(connections)
+}
