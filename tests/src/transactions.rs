@@ -144,43 +144,55 @@ pub fn same(telemetry: &Telemetry, service: &str, lines: &[Line]) -> Result<()> 
     );
 }
 
-/// As [`same`], and on each connection in the same order, which is that of the answers.
+/// As [`same`], and on each connection in the same order, which is that of the answers. Requests to the collector may
+/// overtake each other: those of live spans may come in any order that makes it true.
 ///
 /// # Errors
 /// Where they are not.
 pub fn same_in_order(telemetry: &Telemetry, service: &str, lines: &[Line]) -> Result<()> {
     same(telemetry, service, lines)?;
-    let live = telemetry.spans.iter().filter(|span| span.service == service);
-    let live = by_connection(live.map(Transaction::from))?;
-    let replayed = lines.iter().map(Line::transaction).collect::<Result<Vec<_>>>()?;
-    let replayed = by_connection(replayed)?;
-    for (connection, live) in &live {
-        let replayed = replayed.get(connection).map(Vec::as_slice).unwrap_or_default();
-        let differs = live
-            .iter()
-            .zip(replayed)
-            .position(|(live, replayed)| live != replayed);
-        if let Some(at) = differs {
-            bail!(
-                "{connection}: transaction {at} of {} is live {:?}\nand replayed {:?}",
-                live.len(),
-                live[at],
-                replayed[at]
-            );
-        }
+    let mut replayed: BTreeMap<String, Vec<Transaction>> = BTreeMap::new();
+    for line in lines {
+        let transaction = line.transaction()?;
+        replayed
+            .entry(client_port(&transaction)?)
+            .or_default()
+            .push(transaction);
+    }
+    let mut live: BTreeMap<String, BTreeMap<usize, Vec<Transaction>>> = BTreeMap::new();
+    for span in telemetry.spans.iter().filter(|span| span.service == service) {
+        let transaction = Transaction::from(span);
+        let requests = live.entry(client_port(&transaction)?).or_default();
+        requests.entry(span.request).or_default().push(transaction);
+    }
+    for (port, requests) in live {
+        let replayed = replayed.get(&port).map(Vec::as_slice).unwrap_or_default();
+        let mut requests: Vec<&[Transaction]> = requests.values().map(Vec::as_slice).collect();
+        ensure!(
+            consists_of(replayed, &mut requests),
+            "port {port}: {} transactions are not in the order in which they were seen live",
+            replayed.len()
+        );
     }
     Ok(())
 }
 
-/// Transactions by the client's end of their connection.
-fn by_connection(
-    transactions: impl IntoIterator<Item = Transaction>,
-) -> Result<BTreeMap<String, Vec<Transaction>>> {
-    let mut connections: BTreeMap<String, Vec<Transaction>> = BTreeMap::new();
-    for transaction in transactions {
-        let port = transaction.attributes.get("client.port");
-        let port = port.with_context(|| format!("no client.port in {transaction:?}"))?;
-        connections.entry(port.clone()).or_default().push(transaction);
+fn client_port(transaction: &Transaction) -> Result<String> {
+    let port = transaction.attributes.get("client.port").cloned();
+    port.with_context(|| format!("no client.port in {transaction:?}"))
+}
+
+/// Whether `pieces`, put together in some order, are `whole`.
+fn consists_of(whole: &[Transaction], pieces: &mut Vec<&[Transaction]>) -> bool {
+    if pieces.is_empty() {
+        return whole.is_empty();
     }
-    Ok(connections)
+    (0..pieces.len()).any(|at| {
+        let piece = pieces.remove(at);
+        let fits = whole
+            .strip_prefix(piece)
+            .is_some_and(|rest| consists_of(rest, pieces));
+        pieces.insert(at, piece);
+        fits
+    })
 }

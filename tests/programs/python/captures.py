@@ -173,6 +173,17 @@ def overlapping():
     return exchange
 
 
+def joined():
+    """Nothing of the beginning is there. Of the exchange before, its response may be that of an older request: it is not
+    reported. The end proves that the next one's is its own."""
+    request, response = 1001 - len(REQUEST), 9001 - len(RESPONSE)
+    before = [
+        (-2, True, tcp(True, request, response, PUSH | ACK, REQUEST)),
+        (-1, False, tcp(False, response, 1001, PUSH | ACK, RESPONSE)),
+    ]
+    return before + segments()[3:]
+
+
 def ports_again(*endings):
     """Three connections on the same ports, each with initial sequence numbers and an ending of its own."""
     packets = []
@@ -227,9 +238,7 @@ files = {
     "overlapping": pcap(frames(exchange=overlapping())),
     "without-fin": pcap(frames(exchange=segments(end=False))),
     "without-syn": pcap(frames(exchange=segments()[1:])),
-    "without-syn-ack": pcap(frames(exchange=segments()[:1] + segments()[2:])),
-    # Nothing of the beginning is there: the end proves that the response is the request's.
-    "joined": pcap(frames(exchange=segments()[3:])),
+    "joined": pcap(frames(exchange=joined())),
     "snapped": pcap(plain, snap=len(plain[5][1]) - 2),
     "others": pcap(others()),
     "wrapping": pcap(frames(exchange=segments(0xFFFFFFF0, 0xFFFFFFFA))),

@@ -68,6 +68,7 @@ fn check(capture: &Path, expected: usize) -> Result<()> {
         .map_or(0, |(_, status)| status.parse().unwrap_or(-1));
     ensure!(status == Some(wanted), "status {status:?}, not {wanted}: {said}");
     ensure!(wanted != 3 || said.contains("offset"), "no offset in '{said}'");
+    ensure!(wanted != 1 || said.lines().count() == 1, "no one line: '{said}'");
     ensure!(lines.len() == expected, "{} transactions: {said}", lines.len());
     // The first byte of the request came with the second of its packets.
     let start = match name.as_str() {
@@ -188,6 +189,9 @@ fn usage(test: &str) -> Result<()> {
 /// Whether it goes to the server, and its bytes.
 type Write = (bool, Vec<u8>);
 
+/// Time before the first packet.
+const BEGIN: u64 = 1_700_000_000_000_000_000;
+
 /// How often a connection has its exchange.
 const EXCHANGES: usize = 16;
 
@@ -197,7 +201,6 @@ struct Traffic {
     bytes: u64,
     nanoseconds: u64,
     connections: u32,
-    transactions: u64,
 }
 
 impl Traffic {
@@ -211,9 +214,8 @@ impl Traffic {
         Ok(Traffic {
             file,
             bytes: 24,
-            nanoseconds: 1_700_000_000_000_000_000,
+            nanoseconds: BEGIN,
             connections: 0,
-            transactions: 0,
         })
     }
 
@@ -273,8 +275,8 @@ impl Traffic {
     }
 }
 
-/// Writes a capture of at least `size` bytes. How many transactions are in it.
-fn traffic(path: &Path, size: u64) -> Result<u64> {
+/// Writes a capture of at least `size` bytes. How many transactions are in it, per second of its time.
+fn traffic(path: &Path, size: u64) -> Result<f64> {
     let value = "x".repeat(900);
     let message = |kind: &[u8], body: &[u8]| {
         let length = (4 + body.len() as u32).to_be_bytes();
@@ -317,19 +319,21 @@ fn traffic(path: &Path, size: u64) -> Result<u64> {
         (5432, &login[..], postgres),
     ];
     let mut traffic = Traffic::create(path)?;
+    let mut transactions = 0;
     for (port, login, exchange) in connections.iter().cycle() {
         if traffic.bytes >= size {
             break;
         }
         traffic.connection(*port, login, exchange)?;
-        traffic.transactions += EXCHANGES as u64;
+        transactions += EXCHANGES;
     }
     traffic.file.flush()?;
-    Ok(traffic.transactions)
+    Ok(transactions as f64 / (traffic.nanoseconds - BEGIN) as f64 * 1e9)
 }
 
-/// The most memory that a replay of `capture` has at a time, in KiB, and the seconds it takes; its table has `transactions`.
-fn measure(capture: &Path, transactions: u64) -> Result<(u64, f64)> {
+/// The most memory that a replay of `capture` has at a time, in KiB, and how many seconds it takes. Its table has `rate`
+/// transactions a second.
+fn measure(capture: &Path, rate: f64) -> Result<(u64, f64)> {
     const WAIT: &str = "import resource, subprocess, sys, time\n\
         begin = time.monotonic()\n\
         subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)\n\
@@ -341,26 +345,41 @@ fn measure(capture: &Path, transactions: u64) -> Result<(u64, f64)> {
         .arg(capture)
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{said}");
-    println!("{said}{transactions}");
+    ensure!(
+        output.status.success() && !said.contains("not reported"),
+        "{said}"
+    );
+    let rows = said.lines().filter(|line| line.contains(" client "));
+    let rates = rows.filter_map(|line| line.split_whitespace().rev().nth(4)?.parse::<f64>().ok());
+    let found: f64 = rates.sum();
+    ensure!(
+        (found / rate - 1.0).abs() < 0.001,
+        "{found} transactions a second instead of {rate}: {said}"
+    );
     let text = String::from_utf8(output.stdout)?;
     let (memory, seconds) = text.trim().split_once(' ').with_context(|| text.clone())?;
     Ok((memory.parse()?, seconds.parse()?))
 }
 
-/// Four times the file and its connections take no more memory. `REDWIRE_CAPTURE_MB` sets the size of the larger.
+/// Four times as much to read takes no more memory, apart from the table of connections until it has its 65,536
+/// places. `REDWIRE_CAPTURE_MB` is the size of the larger capture.
 fn memory(test: &str) -> Result<()> {
+    const TABLE: u64 = 32 << 10;
     let folder = folder(test)?;
     let size = std::env::var("REDWIRE_CAPTURE_MB").map_or(Ok(256), |size| size.parse())?;
     let mut found = Vec::new();
     for megabytes in [size / 4, size] {
         let path = folder.join("traffic.pcap");
-        let transactions = traffic(&path, megabytes * 1_000_000)?;
-        let measured = measure(&path, transactions);
+        let rate = traffic(&path, megabytes * 1_000_000)?;
+        let measured = measure(&path, rate);
         std::fs::remove_file(&path)?;
         let (memory, seconds) = measured?;
-        println!("{test}: {megabytes} MB: {memory} KiB, {seconds:.1} s");
-        found.push((memory, seconds));
+        println!("{test}: {megabytes} MB: {memory} KiB, {seconds:.2} s");
+        // Asked for is 1 GB a minute.
+        let limit = 1.0 + megabytes as f64 * 0.06;
+        ensure!(seconds < limit, "{megabytes} MB take {seconds} s");
+        found.push(memory);
     }
+    ensure!(found[1] < found[0] + TABLE, "KiB by size: {found:?}");
     Ok(())
 }
