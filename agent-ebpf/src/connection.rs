@@ -75,6 +75,11 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
         if kernel::ports(socket.sock)?.1 == 0 {
             return None;
         }
+        // Its end was told (a write may be answered by a reset before it returns): no other end would clear the entry,
+        // and the next connection at this address would be taken for it.
+        if kernel::is_closed(socket.sock) {
+            return None;
+        }
         connection.next = [kernel::write_seq(socket.sock)?, kernel::copied_seq(socket.sock)?];
         connection.origin = kernel::origins(socket.sock).unwrap_or_default();
         connection.origin_known = (opener != opener::UNKNOWN) as u8;

@@ -158,6 +158,12 @@ pub fn fin_received(sock: u64) -> bool {
     matches!(read::<u8>(sock, offset!(sock_state)), Some(6..=9 | 11))
 }
 
+/// Whether the connection is over: TCP_CLOSE (include/net/tcp_states.h).
+#[inline(always)]
+pub fn is_closed(sock: u64) -> bool {
+    read::<u8>(sock, offset!(sock_state)) == Some(7)
+}
+
 /// `copied_seq`: position behind the last byte read.
 #[inline(always)]
 pub fn copied_seq(sock: u64) -> Option<u32> {

@@ -1,6 +1,6 @@
 //! A capture through the pipeline.
 
-use crate::capture::{Capture, Cut, NotACapture, OpenError, Packet, Stop};
+use crate::capture::{Capture, Cut, NotACapture, OpenError, Packet, RECOGNISED, Stop, recognise};
 use crate::fragments::{Fragments, is_checksum_right};
 use crate::packet::{Decoded, Segment, Skip, decode, decode_datagram};
 use crate::tcp::{Clock, Passed, Sink, Streams, Tcp};
@@ -100,15 +100,20 @@ pub fn limits() -> Limits {
 /// Opens a capture file; `-` is the standard input. Also returns how long it is, where that is known.
 ///
 /// # Errors
-/// Those of opening a file.
+/// Those of opening and reading a file, and [`NotACapture`] as [`io::ErrorKind::InvalidData`] where it is something else.
 pub fn open(path: &Path) -> io::Result<(Box<dyn Read>, Option<u64>)> {
-    if path == Path::new("-") {
-        return Ok((Box::new(io::stdin().lock()), None));
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let length = metadata.is_file().then_some(metadata.len());
-    Ok((Box::new(file), length))
+    let (mut reader, length): (Box<dyn Read>, _) = if path == Path::new("-") {
+        (Box::new(io::stdin().lock()), None)
+    } else {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let length = metadata.is_file().then_some(metadata.len());
+        (Box::new(file), length)
+    };
+    let mut start = Vec::with_capacity(RECOGNISED);
+    reader.by_ref().take(RECOGNISED as u64).read_to_end(&mut start)?;
+    recognise(&start).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok((Box::new(io::Cursor::new(start).chain(reader)), length))
 }
 
 /// How many bytes are read between reports of progress.

@@ -146,12 +146,22 @@ impl Worker {
     }
 
     fn drain(&mut self) -> usize {
-        let n = self
-            .source
-            .drain(BATCH, &mut self.connections, &mut self.live, &mut self.registry);
-        for (id, direction, need) in self.live.needs.drain(..) {
-            self.source.need(id, direction, need);
+        let mut total = 0;
+        while total < BATCH {
+            let n = self.source.drain(
+                BATCH - total,
+                &mut self.connections,
+                &mut self.live,
+                &mut self.registry,
+            );
+            for (id, direction, need) in self.live.needs.drain(..) {
+                self.source.need(id, direction, need);
+            }
+            if n == 0 {
+                break;
+            }
+            total += n;
         }
-        n
+        total
     }
 }

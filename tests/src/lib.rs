@@ -12,8 +12,10 @@ pub mod process;
 pub mod rabbitmq;
 pub mod redis;
 pub mod service;
+pub mod tcpdump;
 pub mod tools;
 pub mod transactions;
+pub mod tshark;
 
 use std::collections::BTreeMap;
 

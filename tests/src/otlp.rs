@@ -66,6 +66,8 @@ pub struct Span {
     pub status: i32,
     /// Its attributes.
     pub attributes: Attributes,
+    /// Which request it came in. Spans of one are in the order in which they were seen; requests overtake each other.
+    pub request: usize,
 }
 
 impl Span {
@@ -106,12 +108,13 @@ impl Telemetry {
     /// # Errors
     /// Where a line is not OTLP.
     pub fn read(folder: &Path) -> Result<Telemetry> {
-        let mut spans = Vec::new();
+        let (mut spans, mut requests) = (Vec::new(), 0..);
         lines(&folder.join("traces.jsonl"), |line: TracesData| {
+            let request = requests.next().unwrap_or_default();
             for resource in line.resource_spans {
                 let service = service(&resource.resource);
                 let scopes = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-                spans.extend(scopes.map(|span| span.named(&service)));
+                spans.extend(scopes.map(|span| span.named(&service, request)));
             }
         })?;
         let mut totals = Points::default();
@@ -342,7 +345,7 @@ struct SpanData {
 }
 
 impl SpanData {
-    fn named(self, service: &str) -> Span {
+    fn named(self, service: &str, request: usize) -> Span {
         Span {
             service: service.to_owned(),
             name: self.name,
@@ -354,6 +357,7 @@ impl SpanData {
             end: self.end_time_unix_nano,
             status: self.status.code,
             attributes: attributes(self.attributes),
+            request,
         }
     }
 }

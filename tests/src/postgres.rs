@@ -33,12 +33,38 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
+/// Puts a key and its certificate where the server of `owner` looks for them.
+fn certificate(data: &Path, owner: u32) -> Result<()> {
+    let (key, certificate) = (data.join("server.key"), data.join("server.crt"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=localhost", "-keyout"]).arg(&key);
+    output(openssl.arg("-out").arg(&certificate))?;
+    for path in [&key, &certificate] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        chown(path, Some(owner), None)?;
+    }
+    Ok(())
+}
+
 impl Postgres {
     /// Starts one with `environment` besides.
     ///
     /// # Errors
     /// Where it does not start.
     pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Result<Postgres> {
+        Postgres::launch(folder, environment, false)
+    }
+
+    /// Starts one that takes encrypted connections too, with a certificate of its own.
+    ///
+    /// # Errors
+    /// Where it does not start, or openssl is not installed.
+    pub fn start_encrypting(folder: &Path, environment: &[(&str, &str)]) -> Result<Postgres> {
+        Postgres::launch(folder, environment, true)
+    }
+
+    fn launch(folder: &Path, environment: &[(&str, &str)], encrypting: bool) -> Result<Postgres> {
         let programs = programs()?;
         let port = free_port()?;
         // Not in the workspace, which another user need not be able to read.
@@ -65,6 +91,9 @@ impl Postgres {
             "-D",
         ]);
         output(init.arg(&data))?;
+        if encrypting {
+            certificate(&data, owner)?;
+        }
         let mut command = as_postgres(&programs.join("postgres"));
         command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
         for setting in [
@@ -73,6 +102,7 @@ impl Postgres {
             "autovacuum=off",
             "max_connections=200",
             "shared_preload_libraries=pg_stat_statements",
+            if encrypting { "ssl=on" } else { "ssl=off" },
             &format!("unix_socket_directories={}", sockets.path().display()),
         ] {
             command.args(["-c", setting]);

@@ -143,3 +143,56 @@ pub fn same(telemetry: &Telemetry, service: &str, lines: &[Line]) -> Result<()> 
         some.join("\n")
     );
 }
+
+/// As [`same`], and on each connection in the same order, which is that of the answers. Requests to the collector may
+/// overtake each other: those of live spans may come in any order that makes it true.
+///
+/// # Errors
+/// Where they are not.
+pub fn same_in_order(telemetry: &Telemetry, service: &str, lines: &[Line]) -> Result<()> {
+    same(telemetry, service, lines)?;
+    let mut replayed: BTreeMap<String, Vec<Transaction>> = BTreeMap::new();
+    for line in lines {
+        let transaction = line.transaction()?;
+        replayed
+            .entry(client_port(&transaction)?)
+            .or_default()
+            .push(transaction);
+    }
+    let mut live: BTreeMap<String, BTreeMap<usize, Vec<Transaction>>> = BTreeMap::new();
+    for span in telemetry.spans.iter().filter(|span| span.service == service) {
+        let transaction = Transaction::from(span);
+        let requests = live.entry(client_port(&transaction)?).or_default();
+        requests.entry(span.request).or_default().push(transaction);
+    }
+    for (port, requests) in live {
+        let replayed = replayed.get(&port).map(Vec::as_slice).unwrap_or_default();
+        let mut requests: Vec<&[Transaction]> = requests.values().map(Vec::as_slice).collect();
+        ensure!(
+            consists_of(replayed, &mut requests),
+            "port {port}: {} transactions are not in the order in which they were seen live",
+            replayed.len()
+        );
+    }
+    Ok(())
+}
+
+fn client_port(transaction: &Transaction) -> Result<String> {
+    let port = transaction.attributes.get("client.port").cloned();
+    port.with_context(|| format!("no client.port in {transaction:?}"))
+}
+
+/// Whether `pieces`, put together in some order, are `whole`.
+fn consists_of(whole: &[Transaction], pieces: &mut Vec<&[Transaction]>) -> bool {
+    if pieces.is_empty() {
+        return whole.is_empty();
+    }
+    (0..pieces.len()).any(|at| {
+        let piece = pieces.remove(at);
+        let fits = whole
+            .strip_prefix(piece)
+            .is_some_and(|rest| consists_of(rest, pieces));
+        pieces.insert(at, piece);
+        fits
+    })
+}

@@ -70,6 +70,27 @@ enum Format {
     PcapNg(pcapng::PcapNg),
 }
 
+/// How many bytes tell what a file is.
+pub(crate) const RECOGNISED: usize = 512;
+
+/// Whether a file that begins with `start` is a capture.
+pub(crate) fn recognise(start: &[u8]) -> Result<(), NotACapture> {
+    Format::new(start).map(drop)
+}
+
+impl Format {
+    /// The format of a file that begins with `start`, and the length of its header.
+    fn new(start: &[u8]) -> Result<(Format, u64), NotACapture> {
+        if let Some((format, header)) = pcap::Pcap::new(start)? {
+            Ok((Format::Pcap(format), header))
+        } else if start.starts_with(&pcapng::SECTION_HEADER.to_le_bytes()) {
+            Ok((Format::PcapNg(pcapng::PcapNg::default()), 0))
+        } else {
+            Err(NotACapture(looks_like(start)))
+        }
+    }
+}
+
 /// A capture file, read packet by packet in constant memory.
 ///
 /// Formats: pcap in both byte orders with micro- or nanoseconds, also with the longer record header of
@@ -94,20 +115,13 @@ impl<R: Read> Capture<R> {
     /// Reads the file's header.
     pub(crate) fn open(reader: R) -> Result<Capture<R>, OpenError> {
         let mut input = Input::new(reader);
-        let start = input.peek(512)?;
-        let format = if let Some((format, header)) = pcap::Pcap::new(start)? {
-            if !input.skip(header)? {
-                return Err(OpenError::Cut(Cut {
-                    offset: 0,
-                    damage: Damage::CutOff,
-                }));
-            }
-            Format::Pcap(format)
-        } else if start.starts_with(&pcapng::SECTION_HEADER.to_le_bytes()) {
-            Format::PcapNg(pcapng::PcapNg::default())
-        } else {
-            return Err(NotACapture(looks_like(start)).into());
-        };
+        let (format, header) = Format::new(input.peek(RECOGNISED)?)?;
+        if !input.skip(header)? {
+            return Err(OpenError::Cut(Cut {
+                offset: 0,
+                damage: Damage::CutOff,
+            }));
+        }
         Ok(Capture { input, format })
     }
 
@@ -128,14 +142,26 @@ impl<R: Read> Capture<R> {
 /// Names what a file seems to be that is no capture.
 fn looks_like(start: &[u8]) -> &'static str {
     const SIGNATURES: &[(&[u8], &str)] = &[
-        (b"\x1f\x8b", "it looks like gzip; decompress it first"),
+        (
+            b"\x1f\x8b",
+            "it looks like gzip; decompress it into a pipe and read that with -",
+        ),
         (
             b"\x28\xb5\x2f\xfd",
-            "it looks like Zstandard; decompress it first",
+            "it looks like Zstandard; decompress it into a pipe and read that with -",
         ),
-        (b"\xfd7zXZ\0", "it looks like xz; decompress it first"),
-        (b"BZh", "it looks like bzip2; decompress it first"),
-        (b"\x04\x22\x4d\x18", "it looks like LZ4; decompress it first"),
+        (
+            b"\xfd7zXZ\0",
+            "it looks like xz; decompress it into a pipe and read that with -",
+        ),
+        (
+            b"BZh",
+            "it looks like bzip2; decompress it into a pipe and read that with -",
+        ),
+        (
+            b"\x04\x22\x4d\x18",
+            "it looks like LZ4; decompress it into a pipe and read that with -",
+        ),
         (b"PK\x03\x04", "it looks like a zip archive; unpack it first"),
         (
             b"snoop\0\0\0",

@@ -197,7 +197,11 @@ impl PcapNg {
         self.block_length = length;
         if section {
             self.interfaces.clear();
-            if self.order.u16(input.peek(14)?, 12) != 1 {
+            let start = input.peek(14)?;
+            if start.len() < 14 {
+                return Err(self.cut(Damage::CutOff));
+            }
+            if self.order.u16(start, 12) != 1 {
                 return Err(self.cut(Damage::Section));
             }
         }

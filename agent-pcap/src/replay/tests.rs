@@ -258,6 +258,29 @@ fn ipv6_fragments() {
     assert_exchange(&file.0);
 }
 
+/// What can be cut into fragments may begin with headers of its own (RFC 8200 § 4.5).
+#[test]
+fn ipv6_fragments_with_headers_before_and_inside() {
+    let mut file = Pcap::new(229);
+    for (i, segment) in exchange().iter().enumerate() {
+        let addresses = [segment.ports.0, segment.ports.1].map(ipv6_address);
+        let inside = [
+            &[6, 0, 1, 4, 0, 0, 0, 0][..],
+            &segment.bytes(&addresses[0], &addresses[1]),
+        ];
+        let whole = inside.concat();
+        let n = whole.chunks(16).len();
+        for (at, piece) in whole.chunks(16).enumerate() {
+            let field = (at as u16 * 16) | u16::from(at + 1 < n);
+            let before = [44, 0, 1, 4, 0, 0, 0, 0];
+            let header = [&before[..], &[60, 0], &field.to_be_bytes(), &[0, 0, 0, i as u8]];
+            let payload = [&header.concat()[..], piece].concat();
+            file.packet(START + i as u64 * MS, &ipv6_packet(addresses, 0, &payload));
+        }
+    }
+    assert_exchange(&file.0);
+}
+
 #[test]
 fn fragments_are_bounded() {
     let mut fragments = Fragments::default();
@@ -466,6 +489,58 @@ fn cut_off_files() {
         panic!("{result:?}")
     };
     assert_eq!((cut.offset, cut.damage), (last as u64, Damage::Length));
+}
+
+/// A file cut anywhere is told as cut in the block that holds the place; what was whole was read.
+#[test]
+fn cut_off_pcapng_files() {
+    for big in [false, true] {
+        let whole = sections(big);
+        // Where blocks begin: their length comes after their type. The second section is in the other byte order.
+        let (mut starts, mut read) = (vec![0], vec![0]);
+        let (mut at, mut order, mut packets) = (0, !big, 0);
+        while let Some([kind, length]) = whole
+            .get(at..at + 8)
+            .map(|head| [0, 4].map(|at| <[u8; 4]>::try_from(&head[at..at + 4]).unwrap()))
+        {
+            // The type of a section reads the same both ways.
+            order ^= kind == [0x0a, 0x0d, 0x0d, 0x0a];
+            let number = |bytes| {
+                if order {
+                    u32::from_be_bytes(bytes)
+                } else {
+                    u32::from_le_bytes(bytes)
+                }
+            };
+            packets += u64::from([2, 3, 6].contains(&number(kind)));
+            at += number(length) as usize;
+            starts.push(at);
+            read.push(packets);
+        }
+        // 7 blocks and 5, and the end.
+        assert_eq!((starts.len(), packets), (13, 5));
+        for end in 4..whole.len() {
+            let (_, result) = told(&whole[..end]);
+            let block = starts.partition_point(|&start| start <= end) - 1;
+            if starts[block] == end {
+                assert_eq!(result.unwrap().packets, read[block]);
+                continue;
+            }
+            let Err(ReplayError::CutOff { cut, summary }) = result else {
+                panic!("{end}: {result:?}")
+            };
+            assert_eq!(
+                (cut.offset, cut.damage),
+                (starts[block] as u64, Damage::CutOff),
+                "{end}"
+            );
+            // The last packet may be there, and the end of its block not.
+            assert!(
+                (read[block]..=read[block] + 1).contains(&summary.packets),
+                "{end}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 """Writes captures into the folder that is its argument, one for each way to store or cut the same exchange.
 
 Every one holds `GET /item HTTP/1.1` from 192.0.2.1:40000 (IPv6: 2001:db8::1) to 192.0.2.2:8080 (2001:db8::2), answered
-with 404. The request's packets come at 1.000001 s and 1.000002 s, the response's at 1.000003 s.
+with 404. The request's packets come at 1.000001 s and 1.000002 s, the response's at 1.000003 s. Those in the folder
+`three` hold it three times, a second apart.
 """
 
+import gzip
 import struct
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ REQUEST = b"GET /item HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 RESPONSE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone"
 SECOND = 1_000_000_000
 MICRO = 1_000
-FIN, SYN, PUSH, ACK = 1, 2, 8, 16
+FIN, SYN, RESET, PUSH, ACK = 1, 2, 4, 8, 16
 
 
 def checksum(data):
@@ -63,9 +65,9 @@ IP4 = [bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])]
 IP6 = [bytes.fromhex("20010db8" + "0" * 23 + digit) for digit in "12"]
 
 
-def ip4(up, segment, fragment=0, identification=7):
+def ip4(up, segment, fragment=0, identification=7, protocol=6):
     source, destination = IP4 if up else IP4[::-1]
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), identification, fragment, 64, 6, 0)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), identification, fragment, 64, protocol, 0)
     head += source + destination
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + segment
 
@@ -171,6 +173,35 @@ def overlapping():
     return exchange
 
 
+def joined():
+    """Nothing of the beginning is there. Of the exchange before, its response may be that of an older request: it is not
+    reported. The end proves that the next one's is its own."""
+    request, response = 1001 - len(REQUEST), 9001 - len(RESPONSE)
+    before = [
+        (-2, True, tcp(True, request, response, PUSH | ACK, REQUEST)),
+        (-1, False, tcp(False, response, 1001, PUSH | ACK, RESPONSE)),
+    ]
+    return before + segments()[3:]
+
+
+def ports_again(*endings):
+    """Three connections on the same ports, each with initial sequence numbers and an ending of its own."""
+    packets = []
+    for number, (first, second, ending) in enumerate(zip((1000, 70000, 500), (9000, 20, 4_000_000_000), endings)):
+        exchange = segments(first, second, ending == "fin")
+        if ending == "reset":
+            exchange.append((4, True, tcp(True, first + 1 + len(REQUEST), second + 1 + len(RESPONSE), RESET | ACK)))
+        packets += [(at + number * SECOND, data) for at, data in frames(exchange=exchange)]
+    return packets
+
+
+def others():
+    """The exchange, and between its packets some of other protocols: 2 of UDP, one each of ICMP, SCTP, ARP and LLDP."""
+    between = [ethernet(ip4(True, bytes(16), protocol=number)) for number in (17, 17, 1, 132)]
+    between += [b"\2" * 12 + kind + bytes(28) for kind in (b"\x08\x06", b"\x88\xcc")]
+    return [packet for pair in zip(plain, [(at, data) for (at, _), data in zip(plain, between)]) for packet in pair] + plain[6:]
+
+
 plain = frames()
 tick = struct.pack("<HHBxxxHH", 9, 1, 9, 0, 0)
 late = struct.pack("<HHBxxxHHqHH", 9, 1, 6, 14, 8, -100, 0, 0)
@@ -206,6 +237,10 @@ files = {
     "retransmitted": pcap(frames(exchange=segments()[:5] + segments()[3:])),
     "overlapping": pcap(frames(exchange=overlapping())),
     "without-fin": pcap(frames(exchange=segments(end=False))),
+    "without-syn": pcap(frames(exchange=segments()[1:])),
+    "joined": pcap(frames(exchange=joined())),
+    "snapped": pcap(plain, snap=len(plain[5][1]) - 2),
+    "others": pcap(others()),
     "wrapping": pcap(frames(exchange=segments(0xFFFFFFF0, 0xFFFFFFFA))),
     # Not whole: the status to expect goes before the name.
     "cut-in-packet.3": pcap(plain + [(time(9), b"x" * 60)])[:-7],
@@ -218,9 +253,20 @@ empty = {
     "no-capture.1": b"This is no capture, but some text that is longer than the header of one would be.",
     "nothing.1": b"",
     "no-packets.0": pcap([]),
+    "joined-unfinished.0": pcap(frames(exchange=segments()[3:6])),
+    "other-link.0": pcap(plain, 147),
+    "short-header.3": pcap([])[:11],
+    "short-section.3": section()[:13],
+    "gzip.1": gzip.compress(pcap(plain)),
+}
+three = {
+    "ports-again": pcap(ports_again("fin", "fin", "fin")),
+    "ports-again-after-reset": pcap(ports_again("reset", "reset", "reset")),
+    "ports-again-after-nothing": pcap(ports_again("none", "none", "none")),
+    "ports-again-after-each": pcap(ports_again("none", "reset", "fin")),
 }
 folder = Path(sys.argv[1])
-for kind, captures in [("one", files), ("none", empty)]:
+for kind, captures in [("one", files), ("none", empty), ("three", three)]:
     (folder / kind).mkdir()
     for name, content in captures.items():
         (folder / kind / name).write_bytes(content)

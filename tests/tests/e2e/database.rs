@@ -3,8 +3,10 @@
 use crate::scene::Scene;
 use anyhow::{Context as _, Result, ensure};
 use redwire_tests::otlp::{Kind, Telemetry};
+use redwire_tests::transactions::{self, Line};
 use redwire_tests::{Totals, client};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// In the literals, arguments and passwords of every client.
@@ -66,4 +68,21 @@ pub(crate) fn run(command: &mut Command) -> Result<Totals> {
     let mut counts: Totals = client::run(command.envs(redwire_tests::service::selected_as("client")))?;
     counts.retain(|_, count| *count > 0);
     Ok(counts)
+}
+
+/// The replay of a capture of what `client` did: the same transactions as live, connection by connection.
+pub(crate) fn replay_as_live(capture: &Path, telemetry: &Telemetry) -> Result<Vec<Line>> {
+    let (status, lines, said) = transactions::replay(capture)?;
+    ensure!(status == Some(0), "replay ended with {status:?}: {said}");
+    transactions::same_in_order(telemetry, "client", &lines)?;
+    std::fs::write(capture.with_file_name("replay.jsonl"), format!("{lines:?}"))?;
+    Ok(lines)
+}
+
+/// An attribute of a line, in its text form; empty where it has none.
+pub(crate) fn attribute(line: &Line, name: &str) -> String {
+    let value = line.attributes.get(name);
+    value.map_or_else(String::new, |value| {
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    })
 }

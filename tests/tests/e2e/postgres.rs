@@ -1,7 +1,7 @@
 //! PostgreSQL, watched at both ends of its connections.
 
 use crate::capturing;
-use crate::database::{SECRET, attach_in_the_middle, run, same};
+use crate::database::{SECRET, attach_in_the_middle, attribute, replay_as_live, run, same};
 use crate::scene::{Scene, nowhere};
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -10,7 +10,11 @@ use redwire_tests::collector::Transport;
 use redwire_tests::otlp::Kind;
 use redwire_tests::postgres::Postgres;
 use redwire_tests::service::selected_as;
-use redwire_tests::{Totals, add, tools};
+use redwire_tests::tcpdump::Tcpdump;
+use redwire_tests::transactions::{self, Line};
+use redwire_tests::{Totals, add, tools, tshark};
+use std::fmt::Write as _;
+use std::fs::File;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -19,6 +23,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         capturing("postgres::unix_socket".to_owned(), unix_socket),
         capturing("postgres::attached_in_the_middle".to_owned(), attached),
         capturing("postgres::password".to_owned(), password),
+        capturing("postgres::captured".to_owned(), captured),
+        capturing("postgres::encrypted".to_owned(), encrypted),
+        capturing("postgres::encryption_refused".to_owned(), encryption_refused),
     ]
 }
 
@@ -60,43 +67,50 @@ fn server_agrees(server: &Postgres, counted: &Totals) -> Result<()> {
     Ok(())
 }
 
+/// pgbench with 4 connections, each with `each` transactions of `script`, whose statements are `operations`. What it
+/// counts.
+fn run_pgbench(
+    server: &Postgres,
+    mode: &str,
+    script: &str,
+    each: u64,
+    operations: &[&str],
+) -> Result<Totals> {
+    const CLIENTS: u64 = 4;
+    let mut pgbench = server.program("pgbench");
+    pgbench.args(["-n", "-M", mode, "-t", &each.to_string()]);
+    pgbench.args(["-c", &CLIENTS.to_string(), "-f"]);
+    pgbench.arg(tools::programs().join(format!("postgres/{script}.sql")));
+    let text = client::output(pgbench.envs(selected_as("client")))?;
+    let processed = format!("actually processed: {0}/{0}", each * CLIENTS);
+    ensure!(text.contains(&processed), "{text}");
+    let mut counts = Totals::new();
+    for operation in operations {
+        *counts.entry((*operation).to_owned()).or_default() += each * CLIENTS;
+        if mode == "prepared" {
+            *counts.entry("PREPARE".to_owned()).or_default() += CLIENTS;
+        }
+    }
+    Ok(counts)
+}
+
+/// The statements of `transaction.sql`.
+const TRANSACTION: &[&str] = &["BEGIN", "UPDATE", "SELECT", "INSERT", "END"];
+
 /// More than 100,000 statements in the three modes of the protocol.
 fn pgbench(test: &str) -> Result<()> {
-    const CLIENTS: u64 = 4;
     let scene = Scene::start(test, Transport::Grpc, &[])?;
     let (server, asked) = server(&scene, &selected_as("server"))?;
     let mut expected = Totals::new();
     for mode in ["simple", "extended", "prepared"] {
         for (script, each, operations) in [
-            (
-                "transaction",
-                1_200,
-                &["BEGIN", "UPDATE", "SELECT", "INSERT", "END"][..],
-            ),
+            ("transaction", 1_200, TRANSACTION),
             ("select", 3_000, &["SELECT"][..]),
         ] {
-            let mut pgbench = server.program("pgbench");
-            pgbench.args([
-                "-n",
-                "-M",
-                mode,
-                "-t",
-                &each.to_string(),
-                "-c",
-                &CLIENTS.to_string(),
-            ]);
-            pgbench
-                .arg("-f")
-                .arg(tools::programs().join(format!("postgres/{script}.sql")));
-            let text = client::output(pgbench.envs(selected_as("client")))?;
-            let processed = format!("actually processed: {0}/{0}", each * CLIENTS);
-            ensure!(text.contains(&processed), "{text}");
-            for operation in operations {
-                *expected.entry((*operation).to_owned()).or_default() += each * CLIENTS;
-                if mode == "prepared" {
-                    *expected.entry("PREPARE".to_owned()).or_default() += CLIENTS;
-                }
-            }
+            add(
+                &mut expected,
+                &run_pgbench(&server, mode, script, each, operations)?,
+            );
         }
     }
     ensure!(expected.values().sum::<u64>() >= 100_000, "{expected:?}");
@@ -200,5 +214,144 @@ fn password(test: &str) -> Result<()> {
     let telemetry = scene.finish()?;
     let expected = Totals::from([("SELECT".to_owned(), 1), ("CONNECT 28P01".to_owned(), 1)]);
     same(&telemetry, "client", Kind::Client, &expected)?;
+    nowhere(&folder, SECRET)
+}
+
+/// What tcpdump captures meanwhile is replayed as the same transactions, and tshark finds as many in it.
+fn captured(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let (server, _) = server(&scene, &[])?;
+    let folder = scene.folder().to_owned();
+    let tcpdump = Tcpdump::start(&folder, server.port())?;
+    let mut counts = Totals::new();
+    for mode in ["simple", "extended", "prepared"] {
+        add(
+            &mut counts,
+            &run_pgbench(&server, mode, "transaction", 60, TRANSACTION)?,
+        );
+    }
+    let mut psycopg = program(Language::Python, "postgres_psycopg");
+    server.connect(psycopg.arg("300"));
+    add(&mut counts, &run(&mut psycopg)?);
+    let rows = folder.join("rows");
+    let mut text = String::new();
+    for id in 0..20_000 {
+        writeln!(text, "{id}")?;
+    }
+    std::fs::write(&rows, text)?;
+    for copy in [
+        "COPY history FROM STDIN",
+        "COPY (SELECT generate_series(1, 20000)) TO STDOUT",
+    ] {
+        let mut psql = server.program("psql");
+        psql.args(["-Xq", "-c", copy]).stdin(File::open(&rows)?);
+        client::output(psql.envs(selected_as("client")))?;
+        *counts.entry("COPY".to_owned()).or_default() += 1;
+    }
+    let capture = tcpdump.finish()?;
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &counts)?;
+    let lines = replay_as_live(&capture, &telemetry)?;
+    tshark_agrees(&capture, server.port(), &lines)?;
+    nowhere(&folder, SECRET)
+}
+
+/// tshark finds the statements of `lines` in the capture, by command tag, SQLSTATE and whether they were skipped, and
+/// their rows.
+fn tshark_agrees(capture: &std::path::Path, port: u16, lines: &[Line]) -> Result<()> {
+    let mut found = Totals::new();
+    let mut rows = 0;
+    for line in lines {
+        let operation = attribute(line, "db.operation.name");
+        let what = match attribute(line, "error.type").as_str() {
+            "" if operation == "END" => "COMMIT".to_owned(),
+            "" => operation,
+            "rollback" => "ROLLBACK".to_owned(),
+            "pipeline_aborted" => "aborted".to_owned(),
+            _ => format!("error {}", attribute(line, "db.response.status_code")),
+        };
+        *found.entry(what).or_default() += 1;
+        let returned = attribute(line, "db.response.returned_rows");
+        rows += returned.parse::<u64>().unwrap_or_default();
+    }
+    let (expected, expected_rows) = tshark::postgres(capture, port)?;
+    ensure!(expected.len() >= 15, "tshark finds no more than {expected:?}");
+    ensure!(
+        (&found, rows) == (&expected, expected_rows),
+        "replayed {found:?} with {rows} rows, tshark finds {expected:?} with {expected_rows}"
+    );
+    Ok(())
+}
+
+/// Encrypted connections are counted at both ends and in a capture; of what they hold nothing is told.
+fn encrypted(test: &str) -> Result<()> {
+    const CONNECTIONS: u64 = 5;
+    let scene = Scene::start(test, Transport::Http, &[])?;
+    let folder = scene.folder().to_owned();
+    let server = Postgres::start_encrypting(&folder, &selected_as("server"))?;
+    let tcpdump = Tcpdump::start(&folder, server.port())?;
+    for _ in 0..CONNECTIONS {
+        let mut psql = server.program("psql");
+        psql.env("PGSSLMODE", "require");
+        for statement in [
+            "SELECT 'planted-secret'",
+            "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+            "SELECT generate_series(1, 10000)",
+        ] {
+            psql.args(["-XqAtc", statement]);
+        }
+        let rows = client::output(psql.envs(selected_as("client")))?;
+        ensure!(rows.starts_with("planted-secret\nt\n"), "{rows}");
+    }
+    let capture = tcpdump.finish()?;
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &Totals::new())?;
+    // The extension, made without encryption before the capture.
+    let expected = Totals::from([("CREATE".to_owned(), 1)]);
+    same(&telemetry, "server", Kind::Server, &expected)?;
+    let losses = Totals::from([("encrypted_connection".to_owned(), 2 * CONNECTIONS)]);
+    ensure!(telemetry.losses() == losses, "{:?}", telemetry.losses());
+    let (status, lines, said) = transactions::replay(&capture)?;
+    ensure!(
+        status == Some(0) && lines.is_empty() && said.contains("5 encrypted_connection"),
+        "replay: {status:?} {lines:?} {said}"
+    );
+    nowhere(&folder, SECRET)
+}
+
+/// Encryption that the server refuses: the session goes on in plain text, and is seen whole.
+fn encryption_refused(test: &str) -> Result<()> {
+    const CONNECTIONS: u64 = 5;
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let (server, mut all) = server(&scene, &selected_as("server"))?;
+    let folder = scene.folder().to_owned();
+    let tcpdump = Tcpdump::start(&folder, server.port())?;
+    let mut counts = Totals::new();
+    for _ in 0..CONNECTIONS {
+        let mut psql = server.program("psql");
+        psql.env("PGSSLMODE", "prefer").env("PGGSSENCMODE", "prefer");
+        psql.args(["-XqAtc", "SELECT 'planted-secret'", "-c", "SELECT 1/0"]);
+        let output = psql.envs(selected_as("client")).output()?;
+        ensure!(output.stdout == b"planted-secret\n", "{output:?}");
+        add(
+            &mut counts,
+            &Totals::from([("SELECT".to_owned(), 1), ("SELECT 22012".to_owned(), 1)]),
+        );
+    }
+    let mut negotiating = program(Language::Python, "postgres_negotiating");
+    server.connect(negotiating.arg(server.sockets()));
+    add(&mut counts, &run(&mut negotiating)?);
+    let capture = tcpdump.finish()?;
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &counts)?;
+    add(&mut all, &counts);
+    same(&telemetry, "server", Kind::Server, &all)?;
+    // The server offered GSSAPI to one that asked for it, at both ends.
+    let losses = Totals::from([("encrypted_connection".to_owned(), 2)]);
+    ensure!(telemetry.losses() == losses, "{:?}", telemetry.losses());
+    let asked = tshark::fields(&capture, server.port(), "pgsql", &["pgsql.type"])?;
+    let asked = asked.iter().flatten().flatten();
+    let asked = asked.filter(|kind| *kind == "SSL request").count() as u64;
+    ensure!(asked >= CONNECTIONS, "psql asked {asked} times for encryption");
     nowhere(&folder, SECRET)
 }

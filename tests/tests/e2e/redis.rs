@@ -1,7 +1,7 @@
 //! Redis, watched at both ends of its connections.
 
 use crate::capturing;
-use crate::database::{SECRET, attach_in_the_middle, run, same};
+use crate::database::{SECRET, attach_in_the_middle, attribute, replay_as_live, run, same};
 use crate::scene::{Scene, nowhere};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -10,7 +10,10 @@ use redwire_tests::collector::Transport;
 use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::redis::Redis;
 use redwire_tests::service::selected_as;
-use redwire_tests::{Totals, add, tools};
+use redwire_tests::tcpdump::Tcpdump;
+use redwire_tests::transactions::Line;
+use redwire_tests::{Totals, add, tools, tshark};
+use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -20,6 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         capturing("redis::unix_socket".to_owned(), unix_socket),
         capturing("redis::attached_in_the_middle".to_owned(), attached),
         capturing("redis::password".to_owned(), password),
+        capturing("redis::captured".to_owned(), captured),
     ]
 }
 
@@ -36,6 +40,22 @@ fn agree(telemetry: &Telemetry, server: &Redis, expected: &Totals) -> Result<()>
     Ok(())
 }
 
+/// redis-benchmark with each of `commands` as often as `each` says, `depth` of them at a time. What it sends.
+fn run_benchmark(server: &Redis, depth: u64, each: u64, commands: &[&str]) -> Result<Totals> {
+    let mut benchmark =
+        Command::new(tools::find("redis-benchmark").context("redis-benchmark is not installed")?);
+    benchmark.args(["-q", "-p", &server.port().to_string(), "-n", &each.to_string()]);
+    benchmark.args(["-P", &depth.to_string(), "-t", &commands.join(",").to_lowercase()]);
+    client::output(benchmark.envs(selected_as("client")))?;
+    let mut counts: Totals = commands
+        .iter()
+        .map(|command| ((*command).to_owned(), each))
+        .collect();
+    // It asks for `save` and `appendonly` first.
+    counts.insert("CONFIG GET".to_owned(), 2);
+    Ok(counts)
+}
+
 /// More than 100,000 commands, one, 16 and 500 at a time.
 fn benchmark(test: &str) -> Result<()> {
     let scene = Scene::start(test, Transport::Grpc, &[])?;
@@ -46,16 +66,7 @@ fn benchmark(test: &str) -> Result<()> {
         (16, 20_000, &["SET", "GET"][..]),
         (500, 20_000, &["SET", "GET", "HSET"][..]),
     ] {
-        let mut benchmark =
-            Command::new(tools::find("redis-benchmark").context("redis-benchmark is not installed")?);
-        benchmark.args(["-q", "-p", &server.port().to_string(), "-n", &each.to_string()]);
-        benchmark.args(["-P", &depth.to_string(), "-t", &commands.join(",").to_lowercase()]);
-        client::output(benchmark.envs(selected_as("client")))?;
-        for command in commands {
-            *expected.entry((*command).to_owned()).or_default() += each;
-        }
-        // It asks for `save` and `appendonly` first.
-        *expected.entry("CONFIG GET".to_owned()).or_default() += 2;
+        add(&mut expected, &run_benchmark(&server, depth, each, commands)?);
     }
     ensure!(expected.values().sum::<u64>() >= 100_000, "{expected:?}");
     let telemetry = scene.finish()?;
@@ -167,4 +178,58 @@ fn password(test: &str) -> Result<()> {
     ]);
     same(&telemetry, "client", Kind::Client, &expected)?;
     nowhere(&folder, SECRET)
+}
+
+/// What tcpdump captures meanwhile is replayed as the same transactions, and tshark finds as many in it.
+fn captured(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let server = Redis::start(scene.folder(), &[])?;
+    let folder = scene.folder().to_owned();
+    let tcpdump = Tcpdump::start(&folder, server.port())?;
+    let mut counts = run_benchmark(&server, 1, 500, &["SET", "GET", "INCR", "MSET"])?;
+    add(
+        &mut counts,
+        &run_benchmark(&server, 16, 1_600, &["SET", "GET", "LPUSH"])?,
+    );
+    let address = format!("127.0.0.1:{}", server.port());
+    let redis_py = run(program(Language::Python, "redis_py").args(["200", &address]))?;
+    add(&mut counts, &redis_py);
+    let capture = tcpdump.finish()?;
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &counts)?;
+    let lines = replay_as_live(&capture, &telemetry)?;
+    tshark_agrees(&capture, server.port(), &lines)?;
+    nowhere(&folder, SECRET)
+}
+
+/// tshark finds the commands of `lines` in the capture, by name and number of arguments, and the errors.
+fn tshark_agrees(capture: &Path, port: u16, lines: &[Line]) -> Result<()> {
+    let (mut commands, mut errors) = (Totals::new(), Totals::new());
+    for line in lines {
+        let operation = attribute(line, "db.operation.name");
+        let (name, subcommand) = operation.split_once(' ').unwrap_or((&operation, ""));
+        // `MSET ? ? ? ? ? ? ? ? … (20 arguments)`
+        let text = attribute(line, "db.query.text");
+        let number = text.rsplit_once('(').and_then(|(_, rest)| rest.split(' ').next());
+        let arguments = match number {
+            Some(number) => number.parse()?,
+            None => text.matches('?').count(),
+        };
+        let arguments = arguments + usize::from(!subcommand.is_empty());
+        *commands.entry(format!("{name} {arguments}")).or_default() += 1;
+        let code = attribute(line, "db.response.status_code");
+        if !code.is_empty() {
+            *errors.entry(code).or_default() += 1;
+        }
+    }
+    let expected = tshark::redis(capture, port)?;
+    ensure!(
+        expected.commands.len() >= 15 && !expected.errors.is_empty(),
+        "tshark finds no more than {expected:?}"
+    );
+    ensure!(
+        commands == expected.commands && errors == expected.errors,
+        "replayed {commands:?} {errors:?}, tshark finds {expected:?}"
+    );
+    Ok(())
 }

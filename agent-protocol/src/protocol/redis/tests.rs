@@ -616,3 +616,18 @@ fn after_joining_what_is_new_is_right() {
     );
     assert!(expected.ends_with(&seen.transactions));
 }
+
+#[test]
+fn the_only_exchange_after_joining_is_not_proved() {
+    // The reply may be that of an older command, and the connection closed before the next one.
+    let writes = talk(&[('>', &words("GET a")), ('<', b"$1\r\n1\r\n")]);
+    let view = View {
+        cut: &mut |n| n,
+        lost: &mut || false,
+        fresh: false,
+        ending: Ending::Closed(9 * MS),
+    };
+    let seen = run(&writes, view, read);
+    assert!(seen.transactions.is_empty(), "{:?}", seen.transactions);
+    assert_eq!(seen.losses[Loss::UnpairedRequest as usize], 1);
+}

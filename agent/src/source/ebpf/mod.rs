@@ -265,7 +265,8 @@ impl Source {
         unsafe { libc::poll(&mut poll, 1, timeout) };
     }
 
-    /// Reads what the ring buffer holds, at most `limit` events. Returns how many there were.
+    /// Reads what the ring buffer holds, at most `limit` events, up to the close of a connection: what is not needed of
+    /// it has to be told before its socket is another's. Returns how many there were.
     pub fn drain(
         &mut self,
         limit: usize,
@@ -328,6 +329,7 @@ impl Source {
                         position.map(Some)
                     };
                     connections.closed(id, positions, self.clock.unix(time), observer);
+                    break;
                 }
                 Some(Event::Exec(event, environment)) => {
                     let process = ProcessId(event.tgid);

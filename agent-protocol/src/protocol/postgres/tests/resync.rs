@@ -64,6 +64,26 @@ fn an_orderly_end_proves_what_was_answered_last() {
 }
 
 #[test]
+fn a_server_that_is_ready_proves_nothing_of_what_was_sent_before() {
+    // A client may send several queries at once, each of which is answered with a ReadyForQuery of its own: behind the
+    // first that is seen there may be more to come.
+    let mut wire = Wire::joined();
+    wire.server(&select("").1);
+    wire.client(&select("a").0);
+    wire.server(&select("b").1);
+    let seen = wire.close();
+    assert!(seen.lines.is_empty());
+    assert_eq!(seen.losses["unpaired_request"], 1, "{:?}", seen.losses);
+    // With the session's orderly end behind it, nothing is.
+    let mut wire = Wire::joined();
+    wire.server(&select("").1);
+    wire.client(&select("a").0);
+    wire.server(&select("a").1);
+    wire.client(&simple(b'X'));
+    assert_eq!(texts(&wire.close().lines), ["a"]);
+}
+
+#[test]
 fn joined_before_an_answer() {
     let mut wire = Wire::joined();
     wire.server(&cat!(columns(), row(), complete("SELECT 1"), ready(b'I')));
