@@ -12,6 +12,7 @@ mod lifecycle;
 mod matrix;
 mod postgres;
 mod privacy;
+mod ps;
 mod redis;
 mod scene;
 mod shapes;
@@ -103,6 +104,7 @@ fn main() {
         short_lives::tests(),
         privacy::tests(),
         lifecycle::tests(),
+        ps::tests(),
         postgres::tests(),
         redis::tests(),
         websocket::tests(),
