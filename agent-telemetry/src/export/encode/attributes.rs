@@ -14,10 +14,14 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 const SETS: usize = 512;
 
 /// Bytes of an encoded attribute that is remembered. With more there is little to win: most of the work is to copy.
-const REMEMBERED: usize = 120;
+const REMEMBERED: usize = 144;
 
-/// An attribute and its encoding.
+/// Most are no longer than that: to copy so much is a few instructions.
+const SHORT: usize = 64;
+
+/// An attribute and its encoding. Of most, all that is read lies in two cache lines.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 struct Entry {
     /// The key's address and length: keys are constants.
     key: (usize, usize),
@@ -44,25 +48,20 @@ impl Entry {
 
     fn append_to(&self, to: &mut Vec<u8>) {
         let end = to.len() + self.length;
-        // A copy of constant length is a few instructions.
-        to.extend_from_slice(&self.encoded);
+        match self.encoded.first_chunk::<SHORT>() {
+            Some(short) if self.length <= SHORT => to.extend_from_slice(short),
+            _ => to.extend_from_slice(&self.encoded),
+        }
         to.truncate(end);
     }
-}
-
-/// Two attributes that met in one place: neither pushes the other out.
-#[derive(Debug, Clone, Copy)]
-struct Set {
-    entries: [Entry; 2],
-    /// The one that was used last.
-    recent: usize,
 }
 
 /// Encodes attributes as messages `Span` that have nothing else. Put behind one another, such messages are one span
 /// with all of these attributes (Protocol Buffers, "Encoding", "Last One Wins": repeated fields are concatenated).
 #[derive(Debug)]
 pub(super) struct Attributes {
-    sets: Vec<Set>,
+    /// Two attributes that meet in one place do not always push each other out.
+    sets: Vec<[Entry; 2]>,
     hasher: DefaultHashBuilder,
     /// A span with one attribute, filled again for the next.
     message: OtlpSpan,
@@ -70,12 +69,8 @@ pub(super) struct Attributes {
 
 impl Default for Attributes {
     fn default() -> Self {
-        let set = Set {
-            entries: [Entry::EMPTY; 2],
-            recent: 0,
-        };
         Attributes {
-            sets: vec![set; SETS],
+            sets: vec![[Entry::EMPTY; 2]; SETS],
             hasher: DefaultHashBuilder::default(),
             message: OtlpSpan {
                 attributes: vec![KeyValue::default()],
@@ -106,27 +101,25 @@ impl Attributes {
             Value::Str(text) => hasher.write(text.as_bytes()),
             other => other.hash(&mut hasher),
         }
-        let set = &mut self.sets[hasher.finish() as usize % SETS];
+        let hash = hasher.finish() as usize;
+        let set = &mut self.sets[hash % SETS];
         let value = of.map(|text| text.len());
-        let is = |entry: &Entry| entry.key == place && entry.value == value && entry.ends_with(text);
-        if is(&set.entries[0]) {
-            set.recent = 0;
-        } else if is(&set.entries[1]) {
-            set.recent = 1;
-        } else {
-            set_attribute(&mut self.message.attributes[0], key, of);
-            let from = to.len();
-            let _ = self.message.encode(to);
-            let encoded = &to[from..];
-            let entry = &mut set.entries[1 - set.recent];
-            if let Some(room) = entry.encoded.get_mut(..encoded.len()) {
-                room.copy_from_slice(encoded);
-                (entry.key, entry.value, entry.length) = (place, value, encoded.len());
-                set.recent = 1 - set.recent;
-            }
+        let known = set
+            .iter()
+            .find(|entry| entry.key == place && entry.value == value && entry.ends_with(text));
+        if let Some(known) = known {
+            known.append_to(to);
             return;
         }
-        set.entries[set.recent].append_to(to);
+        set_attribute(&mut self.message.attributes[0], key, of);
+        let from = to.len();
+        let _ = self.message.encode(to);
+        let encoded = &to[from..];
+        let entry = &mut set[hash / SETS % 2];
+        if let Some(room) = entry.encoded.get_mut(..encoded.len()) {
+            room.copy_from_slice(encoded);
+            (entry.key, entry.value, entry.length) = (place, value, encoded.len());
+        }
     }
 }
 
