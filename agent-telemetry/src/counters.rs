@@ -1,10 +1,12 @@
 //! What the agent counts about itself, for `redwire.*` metrics, `replay`'s summary and tests.
 
-use crate::telemetry::Losses;
 use redwire_protocol::loss::Loss;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// Counts of what was lost, by protocol and reason. The protocols are few and known.
+pub(crate) type Losses = Vec<(Option<&'static str>, [u64; Loss::ALL.len()])>;
 
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,6 +50,7 @@
 mod counters;
 mod export;
 mod id;
+mod link;
 mod metrics;
 mod own;
 mod pipeline;

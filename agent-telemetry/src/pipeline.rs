@@ -2,24 +2,25 @@
 
 use crate::counters::{Counters, Drop, Signal};
 use crate::export::{
-    self, ClientError, EncodedSpans, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig,
-    Temporality, WhenFull,
+    self, ClientError, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig, Temporality,
+    WhenFull,
 };
 use crate::id::Ids;
-use crate::metrics::{Aggregates, MetricsConfig, Series};
+use crate::link::{Link, Shared, lock};
+use crate::metrics::{Aggregates, MetricsConfig};
 use crate::resource::Resources;
 use crate::route::{PatternError, RouteConfig, Routes};
 use crate::sample::Sampler;
 use crate::seen::Seen;
-use crate::span::{Batch, Scratch, SpanConfig};
-use crate::telemetry::{Losses, Telemetry};
+use crate::span::{Scratch, SpanConfig};
+use crate::telemetry::Telemetry;
 use hashbrown::DefaultHashBuilder;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use std::collections::HashSet;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -93,110 +94,6 @@ pub enum StartError {
     /// An OTLP client cannot be made.
     #[error(transparent)]
     Client(#[from] ClientError),
-}
-
-/// What a worker hands on about once a second.
-pub(crate) struct Message {
-    pub(crate) now: u64,
-    pub(crate) series: Vec<Series>,
-    pub(crate) losses: Losses,
-}
-
-/// What the workers and the tasks share. Workers touch it per batch, never per transaction.
-struct Shared {
-    resources: Arc<Resources>,
-    counters: Arc<Counters>,
-    seen: Arc<Seen>,
-    /// One place per worker.
-    mailboxes: Mutex<Vec<Arc<Mutex<Vec<Message>>>>>,
-    news: Notify,
-    jsonl: Option<Mutex<JsonLines>>,
-    table: Option<Mutex<Table>>,
-    /// Sample spans that the table wants of a batch.
-    samples: usize,
-    spans: Option<Queue<EncodedSpans>>,
-    points: Option<Queue<ExportMetricsServiceRequest>>,
-    /// Buffers of spans that were exported, to be filled again.
-    pool: Mutex<Vec<EncodedSpans>>,
-}
-
-/// Buffers that are kept for being filled again.
-const POOL: usize = 4;
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn recycle(&self, mut spans: EncodedSpans) {
-        spans.clear();
-        let mut pool = lock(&self.pool);
-        if pool.len() < POOL {
-            pool.push(spans);
-        }
-    }
-}
-
-/// A worker's end of the pipeline.
-pub(crate) struct Link {
-    shared: Arc<Shared>,
-    mailbox: Arc<Mutex<Vec<Message>>>,
-}
-
-impl Link {
-    pub(crate) fn resources(&self) -> &Resources {
-        &self.shared.resources
-    }
-
-    /// Whether spans go to a collector.
-    pub(crate) fn exports_spans(&self) -> bool {
-        self.shared.spans.is_some()
-    }
-
-    /// Whether spans are written or shown here.
-    pub(crate) fn shows_spans(&self) -> bool {
-        self.shared.jsonl.is_some() || self.shared.samples > 0
-    }
-
-    pub(crate) fn wants_metrics(&self) -> bool {
-        self.shared.points.is_some() || self.shared.table.is_some()
-    }
-
-    /// Writes and shows the spans of `batch`, and takes them out of it.
-    pub(crate) fn show(&self, batch: &mut Batch) {
-        let shared = &self.shared;
-        if let Some(jsonl) = &shared.jsonl {
-            lock(jsonl).write(batch);
-        }
-        if let Some(table) = shared.table.as_ref().filter(|_| shared.samples > 0) {
-            let lines = export::sample_lines(batch, shared.samples);
-            lock(table).add_samples(lines);
-        }
-        batch.clear();
-    }
-
-    /// Takes the spans out of `spans` and sends them to the collector.
-    pub(crate) fn export(&self, spans: &mut EncodedSpans) {
-        let shared = &self.shared;
-        let Some(queue) = &shared.spans else { return };
-        let empty = lock(&shared.pool).pop().unwrap_or_default();
-        let full = std::mem::replace(spans, empty);
-        let n = full.len();
-        let dropped = queue.push(full, n, |old| shared.recycle(old));
-        shared
-            .counters
-            .count_dropped(Signal::Spans, Drop::QueueFull, dropped);
-    }
-
-    /// Whether the last message was not taken yet.
-    pub(crate) fn is_busy(&self) -> bool {
-        !lock(&self.mailbox).is_empty()
-    }
-
-    pub(crate) fn send(&self, message: Message) {
-        lock(&self.mailbox).push(message);
-        self.shared.news.notify_one();
-    }
 }
 
 /// The running pipeline. Dropped without [`Pipeline::shutdown`] it loses what it has.
@@ -286,12 +183,7 @@ impl Pipeline {
 
     /// A worker's observer. Any number may be made; each belongs to one thread.
     pub fn worker(&mut self) -> Telemetry {
-        let mailbox = Arc::new(Mutex::default());
-        lock(&self.shared.mailboxes).push(Arc::clone(&mailbox));
-        let link = Link {
-            shared: self.shared.clone(),
-            mailbox,
-        };
+        let link = Link::new(&self.shared);
         let seed = self.config.seed.map(|seed| seed.wrapping_add(self.workers));
         self.workers += 1;
         let routes = Routes::new(&self.config.routes).expect("checked when the pipeline started");

@@ -1,9 +1,10 @@
 //! What a worker reports to.
 
+use crate::counters::Losses;
 use crate::export::{EncodedSpans, SpanEncoder};
 use crate::id::Ids;
+use crate::link::{Link, Message};
 use crate::metrics::{Aggregates, Exemplar};
-use crate::pipeline::{Link, Message};
 use crate::resource::Resource;
 use crate::sample::Sampler;
 use crate::span::{self, Batch, Context, Origin, Parent, Scratch, SpanConfig};
@@ -24,9 +25,6 @@ const BATCH: usize = 512;
 
 /// Processes whose resource a worker remembers.
 const PROCESSES: usize = 4096;
-
-/// Counts of what was lost, by protocol and reason. The protocols are few and known.
-pub(crate) type Losses = Vec<(Option<&'static str>, [u64; Loss::ALL.len()])>;
 
 /// Makes spans and RED aggregates of a worker's transactions.
 ///
