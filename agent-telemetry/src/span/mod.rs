@@ -136,7 +136,7 @@ impl<'a> Description<'a> {
     /// Sets an attribute of both.
     pub fn both(&mut self, key: Key, value: impl Into<Value<&'a str>>) {
         let value = value.into();
-        self.span(key, value.clone());
+        self.span(key, value);
         self.metric(key, value);
     }
 

@@ -69,7 +69,7 @@ pub(super) fn set_server<'a>(
 ) {
     if let Some(address) = address {
         if metric {
-            to.metric(SERVER_ADDRESS, address.clone());
+            to.metric(SERVER_ADDRESS, address);
         }
         to.span(SERVER_ADDRESS, address);
     }

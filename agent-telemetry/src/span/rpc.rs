@@ -83,7 +83,7 @@ pub(super) fn describe<'a>(
         None => Value::Decimal(status.0.into()),
     });
     if let Some(code) = &code {
-        to.both(RPC_RESPONSE_STATUS_CODE, code.clone());
+        to.both(RPC_RESPONSE_STATUS_CODE, *code);
     }
     let is_client = context.side == Side::Client;
     network::set_server(&mut to, network::server(context, record.authority), is_client);
