@@ -1,5 +1,6 @@
 //! From a query string to its statements: where they end, and their text without literals.
 
+use super::commands::command;
 use super::lexer::{Lexer, Token};
 use super::summary::Summary;
 use super::{Deallocates, Entry, NAME, PREPARE, STATEMENTS, Script, TEXT, TEXTS};
@@ -7,75 +8,6 @@ use std::ops::Range;
 
 /// Brackets within brackets whose lists are collapsed.
 const DEPTH: usize = 32;
-
-/// The keywords that begin a statement (manual, part VI). What begins otherwise is nothing that can be shown.
-const COMMANDS: &[&str] = &[
-    "ABORT",
-    "ALTER",
-    "ANALYSE",
-    "ANALYZE",
-    "BEGIN",
-    "CALL",
-    "CHECKPOINT",
-    "CLOSE",
-    "CLUSTER",
-    "COMMENT",
-    "COMMIT",
-    "COPY",
-    "CREATE",
-    "DEALLOCATE",
-    "DECLARE",
-    "DELETE",
-    "DISCARD",
-    "DO",
-    "DROP",
-    "END",
-    "EXECUTE",
-    "EXPLAIN",
-    "FETCH",
-    "GRANT",
-    "IMPORT",
-    "INSERT",
-    "LISTEN",
-    "LOAD",
-    "LOCK",
-    "MERGE",
-    "MOVE",
-    "NOTIFY",
-    "PREPARE",
-    "REASSIGN",
-    "REFRESH",
-    "REINDEX",
-    "RELEASE",
-    "RESET",
-    "REVOKE",
-    "ROLLBACK",
-    "SAVEPOINT",
-    "SECURITY",
-    "SELECT",
-    "SET",
-    "SHOW",
-    "START",
-    "TABLE",
-    "TRUNCATE",
-    "UNLISTEN",
-    "UPDATE",
-    "VACUUM",
-    "VALUES",
-    "WITH",
-];
-
-/// The command that `word` is.
-pub(in crate::protocol::postgres) fn command(word: &[u8]) -> Option<&'static str> {
-    let mut upper = [0; 16];
-    let upper = upper.get_mut(..word.len())?;
-    upper.copy_from_slice(word);
-    upper.make_ascii_uppercase();
-    let at = COMMANDS
-        .binary_search_by(|command| command.as_bytes().cmp(upper))
-        .ok()?;
-    COMMANDS.get(at).copied()
-}
 
 /// Reads `source` into `script`, which is empty. `whole`: nothing is behind it.
 pub(super) fn analyse(source: &[u8], whole: bool, plain_backslash: bool, script: &mut Script) {

@@ -3,10 +3,11 @@
 //! Nothing of a literal or a comment gets into a [`Script`], so what leaves the protocol can be shown.
 
 mod analyse;
+mod commands;
 mod lexer;
 mod summary;
 
-pub(super) use analyse::command;
+pub(super) use commands::command;
 
 use hashbrown::DefaultHashBuilder;
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
 //! A statement's operations and their targets (semantic conventions, "Generating a summary of the query").
 
-use super::analyse::command;
+use super::commands::command;
 use super::lexer::Token;
 use super::{NAME, SUMMARY};
 use std::ops::Range;
