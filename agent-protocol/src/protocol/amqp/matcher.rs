@@ -1,12 +1,11 @@
 //! Frames to transactions.
 
 use super::NAME;
-use super::channel::{
-    CONFIRMATIONS, Channel, Closing, Content, ContentKind, Field, Mode, Open, RETURN_PATIENCE,
-};
+use super::channel::{Channel, Closing, Content, ContentKind, Field, Open};
+use super::confirms::RETURN_PATIENCE;
 use super::frames::{self, Chain, ContentHeader, Exception, Frame, FrameType, HEADER, Method};
 use super::ledger::{Early, Ledger, Times};
-use super::record::{Operation, Outcome};
+use super::record::Operation;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
@@ -42,6 +41,8 @@ pub(super) struct Amqp {
     frame_max: Option<u32>,
     /// When to look for publishes that nothing was heard of.
     look_at: Option<u64>,
+    /// The broker takes no publishes, and so confirms and returns none.
+    blocked: bool,
     /// When connection.close went by.
     closing: Option<u64>,
 }
@@ -58,6 +59,7 @@ impl Amqp {
             ledger: Ledger::default(),
             frame_max: None,
             look_at: None,
+            blocked: false,
             closing: None,
         }
     }
@@ -113,13 +115,13 @@ impl Amqp {
     fn resynced(&mut self, flow: Flow, time: u64, output: &mut dyn Output) {
         let other = &self.sides[flow.opposite() as usize];
         let other_lost = other.lost;
-        let other_missed = self.ledger.missed(flow.opposite());
+        let other_missed = self.ledger.missed_of_all(flow.opposite());
         let side = &mut self.sides[flow as usize];
         side.lost = false;
         if side.gap {
             self.ledger.miss(flow, time);
         }
-        let missed = self.ledger.missed(flow);
+        let missed = self.ledger.missed_of_all(flow);
         let overlap = side.gap && (other_lost || (other_missed > 0 && other_missed >= side.gap_begin));
         side.gap = false;
         let ledger = &mut self.ledger;
@@ -141,17 +143,16 @@ impl Amqp {
                 }
                 Flow::ToClient => {
                     if ledger.lose_until(&mut channel.requests, missed, output) {
-                        channel.doubt = CONFIRMATIONS;
+                        ledger.doubt(channel, output);
                     }
-                    if channel.confirms.mode == Mode::On {
-                        ledger.lose_until(&mut channel.publishes, missed, output);
-                    }
+                    ledger.lose_until(&mut channel.publishes, missed, output);
                     // They may have been returned.
+                    ledger.lose_until(&mut channel.returnable, missed, output);
                     let returnable = |open: &Open| open.mandatory && open.start <= missed;
-                    while let Some(open) = ledger.took(channel.publishes.take_where(returnable)) {
+                    while let Some(open) = ledger.took(channel.unnumbered.take_where(returnable)) {
                         ledger.lose(open, Loss::UnpairedRequest, output);
                     }
-                    channel.confirms.lose_confirms();
+                    ledger.lose_confirms(channel, output);
                 }
             }
         }
@@ -164,27 +165,35 @@ impl Amqp {
             (side.gap, side.gap_begin) = (true, side.last);
         }
         (side.lost, side.body) = (true, None);
+        let ledger = &mut self.ledger;
         for channel in self.channels.values_mut() {
             channel.known = false;
             if let Some(content) = channel.content[flow as usize].take() {
-                self.ledger.lose(content.open, Loss::UnpairedRequest, output);
+                ledger.lose(content.open, Loss::UnpairedRequest, output);
             }
             match flow {
                 Flow::ToServer => {
-                    channel.confirms.lose_publishes();
-                    channel.doubt = CONFIRMATIONS;
+                    ledger.lose_publishes(channel, output);
+                    ledger.doubt(channel, output);
+                    ledger.doubt_consumers(channel, output);
                     channel.last_queue = None;
                 }
                 Flow::ToClient => {
-                    channel.confirms.lose_confirms();
+                    ledger.lose_confirms(channel, output);
+                    if channel.doubt > 0 {
+                        ledger.doubt(channel, output);
+                    }
                 }
             }
+        }
+        if flow == Flow::ToClient {
+            self.blocked = false;
         }
     }
 
     /// The broker has been heard until `now`: what it did not answer by now may be due.
     fn look(&mut self, now: u64, output: &mut dyn Output) {
-        if self.look_at.is_none_or(|at| now < at) {
+        if self.blocked || self.look_at.is_none_or(|at| now < at) {
             return;
         }
         self.look_at = None;
@@ -237,8 +246,12 @@ impl Amqp {
                 if self.closing.is_none() {
                     self.may_come(flow, waited, times.end)?;
                 }
-                let time = self.closing.unwrap_or(times.end);
-                self.cut_all(time, output);
+                let closed = self.closing.unwrap_or(times.end);
+                self.cut_all(closed, times.end, output);
+            }
+            (Method::Blocked(blocked), _) => {
+                self.blocked = blocked;
+                self.ledger.unblocked = times.end;
             }
             (Method::ChannelOpen, _) => return self.open_channel(number, times, waited, output),
             (Method::ChannelOpenOk, _) => {
@@ -276,7 +289,7 @@ impl Amqp {
             self.may_come(Flow::ToServer, waited, times.end)?;
         }
         // What is opened while replies are missed may have been refused, unseen.
-        let known = !self.lost(Flow::ToClient) && times.start > self.ledger.missed(Flow::ToClient);
+        let known = !self.lost(Flow::ToClient) && times.start > self.ledger.missed_of_all(Flow::ToClient);
         let mut channel = Channel::new(known);
         channel.opened = times.start;
         self.replace_channel(number, channel, output);
@@ -312,16 +325,19 @@ impl Amqp {
                 by_server: flow == Flow::ToClient,
             });
         }
+        // What begins later is cut off when the other side knows.
+        let cut = (times.end, None);
         if flow == Flow::ToServer {
-            ledger.cut(number, &mut channel.deliveries, times.end, false, output);
+            ledger.cut(number, &mut channel.deliveries, cut, false, output);
             return;
         }
         if exception.code != REPLY_SUCCESS && !ledger.attribute(number, channel, exception, times.end, output)
         {
             output.lost(Loss::Unattributed, 1);
         }
-        ledger.cut(number, &mut channel.requests, times.end, false, output);
-        ledger.cut(number, &mut channel.publishes, times.end, false, output);
+        ledger.cut(number, &mut channel.requests, cut, false, output);
+        ledger.cut(number, &mut channel.publishes, cut, false, output);
+        ledger.sent_until(number, channel, u64::MAX, output);
     }
 
     fn channel_closed(
@@ -344,6 +360,9 @@ impl Amqp {
         };
         match closing {
             Some(closing) => {
+                if !closing.by_server {
+                    self.ledger.all_answered(number, &mut channel, missed, output);
+                }
                 self.ledger
                     .cut_channel(number, &mut channel, closing.at, times.end, missed, output)
             }
@@ -361,7 +380,7 @@ impl Amqp {
         let mut candidates = self
             .channels
             .iter_mut()
-            .filter(|(_, channel)| channel.could_have_caused(exception));
+            .filter(|(_, channel)| channel.could_have_caused(exception, times.end));
         let attributed = match (candidates.next(), candidates.next()) {
             (Some((&number, channel)), None) => {
                 ledger.attribute(number, channel, exception, times.end, output)
@@ -373,13 +392,13 @@ impl Amqp {
         }
     }
 
-    /// All that is open was cut off at `time`.
-    fn cut_all(&mut self, time: u64, output: &mut dyn Output) {
+    /// All that is open was cut off: since `at`, and known to both sides at `known`.
+    fn cut_all(&mut self, at: u64, known: u64, output: &mut dyn Output) {
         let missed = [self.lost(Flow::ToServer), self.lost(Flow::ToClient)];
         for (number, mut channel) in self.channels.drain() {
-            let at = channel.closing.map_or(time, |closing| closing.at);
+            let at = channel.closing.map_or(at, |closing| closing.at);
             self.ledger
-                .cut_channel(number, &mut channel, at, time, missed, output);
+                .cut_channel(number, &mut channel, at, known, missed, output);
         }
     }
 
@@ -445,14 +464,15 @@ impl Amqp {
         match kind {
             ContentKind::Publish => {
                 ledger.published(number, channel, open, unseen, output);
-                if channel.publishes.len() > 0 && channel.confirms.mode != Mode::On {
+                if channel.unnumbered.len() + channel.returnable.len() > 0 {
                     self.look_at.get_or_insert(time + RETURN_PATIENCE);
                 }
                 return;
             }
             ContentKind::Return(code) => {
                 if !channel.returned(&open, code) {
-                    ledger.miss(Flow::ToClient, time);
+                    channel.miss(Flow::ToClient, time);
+                    ledger.unmatched(channel, Flow::ToClient, time, Err(Early));
                     output.lost(Loss::Unattributed, 1);
                 }
                 ledger.recycle(open);
@@ -463,32 +483,29 @@ impl Amqp {
                     .requests
                     .take_where(|request| request.operation == Operation::Get && request.start <= time);
                 match ledger.took(request) {
-                    Some(request) => {
-                        if channel.answered(&request) && !unseen {
-                            ledger.report_got(number, request, time, 1, output);
-                        } else {
-                            ledger.lose(request, Loss::UnpairedRequest, output);
-                        }
+                    Some(request) if unseen => ledger.lose(request, Loss::UnpairedRequest, output),
+                    Some(request) => ledger.answered(number, channel, request, time, Some(1), output),
+                    None => {
+                        output.lost(Loss::UnpairedResponse, 1);
+                        ledger.doubt(channel, output);
+                        channel.miss(Flow::ToClient, time);
+                        ledger.unmatched(channel, Flow::ToClient, time, Err(Early));
                     }
-                    None => output.lost(Loss::UnpairedResponse, 1),
                 }
                 if open.no_ack == Some(true) {
                     ledger.recycle(open);
                     return;
                 }
             }
-            ContentKind::Deliver if open.no_ack == Some(true) && unseen => {
-                ledger.lose(open, Loss::UnpairedRequest, output);
-                return;
-            }
             ContentKind::Deliver if open.no_ack == Some(true) => {
-                open.start = time;
-                ledger.report(number, open, time, None, Some(Outcome::Auto), output);
+                open.doubtful = unseen;
+                ledger.report_automatic(number, open, output);
                 return;
             }
             ContentKind::Deliver => {}
         }
-        if open.start <= ledger.missed(Flow::ToServer) {
+        open.doubtful = unseen;
+        if open.start <= ledger.missed(channel, Flow::ToServer) {
             ledger.lose(open, Loss::UnpairedRequest, output);
         } else if channel.deliveries.last_tag().is_some_and(|last| last >= open.tag) {
             ledger.lose(open, Loss::Refused, output);
@@ -601,7 +618,7 @@ impl Protocol for Amqp {
         if !self.lost(Flow::ToClient) {
             self.look(time, output);
         }
-        self.cut_all(time, output);
+        self.cut_all(self.closing.unwrap_or(time), time, output);
     }
 
     fn abandon(&mut self, output: &mut dyn Output) {

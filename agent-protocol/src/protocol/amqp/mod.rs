@@ -2,11 +2,14 @@
 //! <https://www.rabbitmq.com/docs/specification>.
 
 mod channel;
+mod confirms;
 mod frames;
 mod ledger;
 mod matcher;
 mod methods;
 mod record;
+mod ring;
+mod settlement;
 #[cfg(test)]
 mod tests;
 

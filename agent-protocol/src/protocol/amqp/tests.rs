@@ -347,7 +347,7 @@ fn get_and_the_message_it_brings() {
     let acked = s.client(settle(3, 80, 1, 0));
     s.expect(line("deliver", 3, "box", 1, end, acked, "", "ack", "box"));
     let (start, end) = (s.client(get(1)), s.server(got(2)));
-    s.expect(line("get", 3, "", 0, start, end, "", "", "box"));
+    s.expect(line("get", 3, "", 0, start, end, "", "auto", "box"));
     let (start, end) = (s.client(get(0)), s.server(method(3, 60, 72, &[&[0]])));
     s.expect(line("get", 3, "", 0, start, end, "", "", "box"));
     s.check(Ending::Abandoned);
