@@ -1,7 +1,7 @@
 //! Messaging: the conventions' "Messaging spans", "Messaging metrics" and "Semantic conventions for RabbitMQ".
 
 use super::network;
-use super::{Context, Description, Kind, Scratch};
+use super::{Context, Description, ERROR_TYPE, Kind, Scratch};
 use crate::metrics::{Instrument, InstrumentKind};
 use crate::value::Key;
 use opentelemetry_semantic_conventions::attribute::{
@@ -11,7 +11,8 @@ use opentelemetry_semantic_conventions::attribute::{
     MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, MESSAGING_SYSTEM,
 };
 use opentelemetry_semantic_conventions::metric as semconv;
-use redwire_protocol::protocol::amqp::{Operation, Record};
+use redwire_protocol::connection::{ConnectionInfo, Side};
+use redwire_protocol::protocol::amqp::{Operation, Outcome, Record};
 use std::fmt::Write as _;
 
 /// How a message was settled: `ack`, `nack`, `reject`, `requeue`, `auto`.
@@ -58,6 +59,24 @@ static CONSUMED: Instrument = Instrument {
     description: "Number of messages that were delivered to the application.",
     kind: InstrumentKind::Counter,
 };
+
+static UNATTRIBUTED: Instrument = Instrument {
+    name: "redwire.messaging.exceptions",
+    unit: "{exception}",
+    description: "Exceptions of a broker, and messages that it returned, of which no operation can be proved to be the cause.",
+    kind: InstrumentKind::Counter,
+};
+
+/// An exception of this reply code.
+pub(crate) fn unattributed<'a>(connection: &'a ConnectionInfo, side: Side, code: &'a str) -> Description<'a> {
+    let mut to = Description::new("AMQP", "AMQP", Kind::Client);
+    to.metric(MESSAGING_SYSTEM, "rabbitmq");
+    to.metric(ERROR_TYPE, code);
+    let (_, server) = super::client_and_server(connection, side);
+    network::set_server(&mut to, network::address(server), true);
+    to.measure(&UNATTRIBUTED, 1.0);
+    to
+}
 
 pub(super) fn amqp<'a>(
     record: &'a Record<'a>,
@@ -127,6 +146,8 @@ pub(super) fn amqp<'a>(
     match record.operation {
         Operation::Publish => to.measure(&SENT, 1.0),
         Operation::Deliver => to.measure(&CONSUMED, 1.0),
+        // The message of a basic.get that is to be acknowledged is a delivery of its own.
+        Operation::Get if record.outcome == Some(Outcome::Auto) => to.measure(&CONSUMED, 1.0),
         _ => {}
     }
     let duration = if record.operation == Operation::Deliver {
@@ -139,7 +160,8 @@ pub(super) fn amqp<'a>(
 }
 
 /// `messaging.destination.name` as the conventions have it for RabbitMQ: of a producer `exchange:routing_key`, of a
-/// consumer with its queue behind; parts that are empty, unknown or the same as the one before are left out.
+/// consumer with its queue behind; parts that are empty, unknown or the same as the one before are left out. A message
+/// to the default exchange without a routing key goes to `amq.default`.
 fn write_destination(record: &Record<'_>, to: &mut String) {
     to.clear();
     let queue = record.queue.filter(|&queue| Some(queue) != record.routing_key);
@@ -150,5 +172,9 @@ fn write_destination(record: &Record<'_>, to: &mut String) {
             }
             to.push_str(part);
         }
+    }
+    let of_message = matches!(record.operation, Operation::Publish | Operation::Deliver);
+    if to.is_empty() && of_message && record.exchange == Some("") && record.routing_key == Some("") {
+        to.push_str("amq.default");
     }
 }

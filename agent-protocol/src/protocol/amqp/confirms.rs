@@ -98,14 +98,15 @@ impl Confirms {
         }
     }
 
-    /// When a silence that goes on is enough to tell that the mode is off; the broker was all ears `since` then.
+    /// When a silence that goes on is enough to tell that the mode is off; the broker listens `since` then.
     fn silent_until(&self, since: u64) -> Option<u64> {
         let patience = if self.was_off {
             CONFIRM_PATIENCE_ONCE_OFF
         } else {
             CONFIRM_PATIENCE
         };
-        self.silent_since.map(|silent| silent.max(since) + patience)
+        self.silent_since
+            .map(|silent| silent.max(since).saturating_add(patience))
     }
 
     /// The broker confirmed `tag` at `time`, and numbers are not known.
@@ -123,13 +124,13 @@ impl Confirms {
 
     /// The place of a publish seen at `time`. Where numbers are not known, they are inferred: what was seen gives a
     /// lower bound, which is exact once everything is confirmed; that it is, shows in a silence that is long beside
-    /// the time that confirms take.
-    fn publish(&mut self, time: u64) -> Place {
+    /// the time that confirms take, of a broker that listens `since` then.
+    fn publish(&mut self, time: u64, since: u64) -> Place {
         if let Some(next) = self.next {
             self.next = Some(next + 1);
             return Place::Number(next, None);
         }
-        let pause = time.saturating_sub(self.last_confirm);
+        let pause = time.saturating_sub(self.last_confirm.max(since));
         let all_confirmed = self.confirmed > 0 && self.confirmed == self.floor + self.seen;
         if all_confirmed && pause >= QUIET && pause / 8 >= self.slowest {
             self.quiet += 1;
@@ -169,7 +170,7 @@ impl Ledger {
             return;
         }
         let unknown = channel.confirms.mode == Mode::Unknown;
-        match channel.confirms.publish(complete) {
+        match channel.confirms.publish(complete, self.listens_since) {
             Place::Number(sequence, learned) => {
                 if let Some(before) = learned {
                     self.number(number, channel, before, output);
@@ -190,7 +191,7 @@ impl Ledger {
                     channel.confirms.silent_since.get_or_insert(complete);
                 }
                 if !unknown && channel.unnumbered.len() >= MAX_UNNUMBERED {
-                    self.lose_first(&mut channel.unnumbered, output);
+                    self.lose_oldest(&mut channel.unnumbered, Loss::Evicted, output);
                 }
                 self.add(&mut channel.unnumbered, open, output);
             }
@@ -321,7 +322,7 @@ impl Ledger {
         now: u64,
         output: &mut dyn Output,
     ) -> Option<u64> {
-        let since = self.unblocked;
+        let since = self.listens_since;
         let mut again = None;
         if channel.confirms.mode == Mode::Unknown {
             match channel.confirms.silent_until(since) {
@@ -330,7 +331,7 @@ impl Ledger {
             }
         }
         while let Some(open) = channel.returnable.front() {
-            let due = open.complete.max(since) + RETURN_PATIENCE;
+            let due = open.complete.max(since).saturating_add(RETURN_PATIENCE);
             if now < due {
                 return Some(again.map_or(due, |again| again.min(due)));
             }

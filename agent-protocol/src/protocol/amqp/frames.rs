@@ -222,6 +222,13 @@ pub(super) struct Exception {
     pub(super) method: u16,
 }
 
+impl Exception {
+    /// Whether it says which method caused it; class and method are zero where none did (section 1.5.2.5).
+    pub(super) fn names_a_method(&self) -> bool {
+        (self.class, self.method) != (0, 0)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method<'a> {
     TuneOk {

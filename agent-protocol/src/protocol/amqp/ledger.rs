@@ -38,8 +38,8 @@ pub(super) struct Ledger {
     pub(super) consumes_unanswered: bool,
     /// What went by in each flow up to here may have been missed: what began before may be what it ended.
     missed: [u64; 2],
-    /// When the broker went on to take publishes, after connection.blocked.
-    pub(super) unblocked: u64,
+    /// Since when the broker takes publishes; [`u64::MAX`] after connection.blocked.
+    pub(super) listens_since: u64,
     pool: Vec<String>,
 }
 
@@ -119,18 +119,17 @@ impl Ledger {
     }
 
     /// The oldest in `ring` has to go. Returns whether there is one.
-    pub(super) fn lose_first(&mut self, ring: &mut Ring, output: &mut dyn Output) -> bool {
-        let oldest = self.took(ring.pop());
-        let any = oldest.is_some();
-        oldest
-            .into_iter()
-            .for_each(|oldest| self.lose(oldest, Loss::Evicted, output));
-        any
+    pub(super) fn lose_oldest(&mut self, ring: &mut Ring, loss: Loss, output: &mut dyn Output) -> bool {
+        match self.took(ring.pop()) {
+            Some(oldest) => self.lose(oldest, loss, output),
+            None => return false,
+        }
+        true
     }
 
     /// Adds to what is open; where there is no room, the oldest goes.
     pub(super) fn add(&mut self, ring: &mut Ring, open: Open, output: &mut dyn Output) {
-        if self.open >= MAX_OPEN && !self.lose_first(ring, output) {
+        if self.open >= MAX_OPEN && !self.lose_oldest(ring, Loss::Evicted, output) {
             return self.lose(open, Loss::Evicted, output);
         }
         self.open += 1;
@@ -457,6 +456,25 @@ impl Ledger {
             output,
         );
         true
+    }
+
+    /// No request is proved to have caused an exception. One that may have is not known to be merely cut off.
+    pub(super) fn lose_suspects(
+        &mut self,
+        channel: &mut Channel,
+        exception: Exception,
+        time: u64,
+        output: &mut dyn Output,
+    ) {
+        let named = (exception.class, exception.method);
+        let names = |open: &Open| frames::number(open.operation) == named && open.start <= time;
+        // Of publishes it would be the oldest.
+        if channel.publishes.front().is_some_and(names) {
+            self.lose_oldest(&mut channel.publishes, Loss::UnpairedRequest, output);
+        }
+        while let Some(open) = self.took(channel.requests.take_where(names)) {
+            self.lose(open, Loss::UnpairedRequest, output);
+        }
     }
 
     /// A channel is closed: since `at`, and known to both sides at `known`.

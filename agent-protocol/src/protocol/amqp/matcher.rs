@@ -28,6 +28,8 @@ struct Side {
     gap_begin: u64,
     /// Time of the last byte taken.
     last: u64,
+    /// Time of the frame that waited for the other flow last: what was before it has been taken.
+    waits: u64,
     /// The body frame that is being skipped: its channel and size.
     body: Option<(u16, u32)>,
 }
@@ -41,8 +43,6 @@ pub(super) struct Amqp {
     frame_max: Option<u32>,
     /// When to look for publishes that nothing was heard of.
     look_at: Option<u64>,
-    /// The broker takes no publishes, and so confirms and returns none.
-    blocked: bool,
     /// When connection.close went by.
     closing: Option<u64>,
 }
@@ -59,7 +59,6 @@ impl Amqp {
             ledger: Ledger::default(),
             frame_max: None,
             look_at: None,
-            blocked: false,
             closing: None,
         }
     }
@@ -71,11 +70,16 @@ impl Amqp {
     /// Whether what a frame of `flow`, seen at `time`, refers to can still come on the other one.
     pub(super) fn may_come(&self, flow: Flow, waited: bool, time: u64) -> Result<(), Early> {
         let other = &self.sides[flow.opposite() as usize];
-        if waited || other.lost || other.last > time {
+        if waited || other.lost || other.last.max(other.waits) > time {
             Ok(())
         } else {
             Err(Early)
         }
+    }
+
+    /// Whether the client is known not to have gone on to another channel of the same number by `time`.
+    pub(super) fn is_abreast(&self, time: u64) -> bool {
+        self.sides[Flow::ToServer as usize].last <= time
     }
 
     /// The channel of this number, made up where it is older than the observation; `None` where there is no room.
@@ -129,8 +133,10 @@ impl Amqp {
             // A channel may have been closed and opened anew.
             for channel in self.channels.values_mut() {
                 ledger.forget(channel, Loss::UnpairedRequest, output);
+                let opened = channel.opened;
+                *channel = Channel::new(false);
+                channel.opened = opened;
             }
-            self.channels.clear();
             for flow in [Flow::ToServer, Flow::ToClient] {
                 ledger.miss(flow, self.sides[flow as usize].last);
             }
@@ -186,18 +192,23 @@ impl Amqp {
                 }
             }
         }
-        if flow == Flow::ToClient {
-            self.blocked = false;
+        if flow == Flow::ToClient && ledger.listens_since == u64::MAX {
+            ledger.listens_since = self.sides[flow as usize].last;
         }
     }
 
     /// The broker has been heard until `now`: what it did not answer by now may be due.
     fn look(&mut self, now: u64, output: &mut dyn Output) {
-        if self.blocked || self.look_at.is_none_or(|at| now < at) {
+        if self.look_at.is_none_or(|at| now < at) {
             return;
         }
         self.look_at = None;
-        for (&number, channel) in &mut self.channels {
+        // On one that is closed nothing more is confirmed.
+        let open = self
+            .channels
+            .iter_mut()
+            .filter(|(_, channel)| channel.closing.is_none());
+        for (&number, channel) in open {
             if let Some(next) = self.ledger.silence(number, channel, now, output) {
                 self.look_at = Some(self.look_at.map_or(next, |at| at.min(next)));
             }
@@ -241,7 +252,12 @@ impl Amqp {
         }
         match (method, flow) {
             (Method::TuneOk { frame_max }, _) => self.frame_max = (frame_max > 0).then_some(frame_max),
-            (Method::ConnectionClose(exception), _) => self.close_connection(flow, exception, times, output),
+            (Method::ConnectionClose(exception), _) => {
+                if exception.names_a_method() {
+                    self.may_come(flow, waited, times.end)?;
+                }
+                self.close_connection(flow, exception, times, output);
+            }
             (Method::ConnectionCloseOk, _) => {
                 if self.closing.is_none() {
                     self.may_come(flow, waited, times.end)?;
@@ -250,8 +266,8 @@ impl Amqp {
                 self.cut_all(closed, times.end, output);
             }
             (Method::Blocked(blocked), _) => {
-                self.blocked = blocked;
-                self.ledger.unblocked = times.end;
+                self.ledger.listens_since = if blocked { u64::MAX } else { times.end };
+                self.look_at = Some(times.end);
             }
             (Method::ChannelOpen, _) => return self.open_channel(number, times, waited, output),
             (Method::ChannelOpenOk, _) => {
@@ -261,7 +277,10 @@ impl Amqp {
                 }
             }
             (Method::ChannelClose(exception), _) => {
-                if !self.channels.contains_key(&number) {
+                let caused = |channel: &Channel| {
+                    !exception.names_a_method() || channel.could_have_caused(exception, times.end)
+                };
+                if !self.channels.get(&number).is_some_and(caused) {
                     self.may_come(flow, waited, times.end)?;
                 }
                 self.close_channel(flow, number, exception, times, output);
@@ -333,7 +352,8 @@ impl Amqp {
         }
         if exception.code != REPLY_SUCCESS && !ledger.attribute(number, channel, exception, times.end, output)
         {
-            output.lost(Loss::Unattributed, 1);
+            ledger.lose_suspects(channel, exception, times.end, output);
+            unattributed(exception.code, output);
         }
         ledger.cut(number, &mut channel.requests, cut, false, output);
         ledger.cut(number, &mut channel.publishes, cut, false, output);
@@ -388,7 +408,10 @@ impl Amqp {
             _ => false,
         };
         if !attributed {
-            output.lost(Loss::Unattributed, 1);
+            for channel in self.channels.values_mut() {
+                ledger.lose_suspects(channel, exception, times.end, output);
+            }
+            unattributed(exception.code, output);
         }
     }
 
@@ -473,7 +496,7 @@ impl Amqp {
                 if !channel.returned(&open, code) {
                     channel.miss(Flow::ToClient, time);
                     ledger.unmatched(channel, Flow::ToClient, time, Err(Early));
-                    output.lost(Loss::Unattributed, 1);
+                    unattributed(code, output);
                 }
                 ledger.recycle(open);
                 return;
@@ -513,6 +536,12 @@ impl Amqp {
             ledger.add(&mut channel.deliveries, open, output);
         }
     }
+}
+
+/// No request can be proved to have caused this.
+fn unattributed(code: u16, output: &mut dyn Output) {
+    output.lost(Loss::Unattributed, 1);
+    output.unattributed(code);
 }
 
 impl Protocol for Amqp {
@@ -577,6 +606,7 @@ impl Protocol for Amqp {
                                 let taken =
                                     self.method(flow, header.channel, method, times, input.waited, output);
                                 if let Err(Early) = taken {
+                                    self.sides[flow as usize].waits = times.start;
                                     return Progress::new(at, Then::Blocked);
                                 }
                                 true

@@ -71,6 +71,7 @@ impl Amqp {
             }
             Method::Request(operation, arguments) => {
                 let mut open = Open::new(operation, times.start, ledger.text());
+                open.complete = times.end;
                 open.set(Field::Exchange, arguments.exchange);
                 open.set(Field::RoutingKey, arguments.routing_key);
                 let last = channel.last_queue.as_deref().map(str::as_bytes);
@@ -111,7 +112,8 @@ impl Amqp {
                     }
                     Operation::BasicRecover if arguments.requeue => {
                         // All that is not acknowledged goes back to its queue.
-                        ledger.settle_until(number, channel, u64::MAX, recovered(times.end), output);
+                        may_come?;
+                        ledger.recover(number, channel, times.end, times.end, output);
                     }
                     Operation::ConfirmSelect => ledger.select_confirms(channel, output),
                     _ => {}
@@ -146,6 +148,7 @@ impl Amqp {
         output: &mut dyn Output,
     ) -> Result<(), Early> {
         let may_come = self.may_come(Flow::ToClient, waited, times.end);
+        let abreast = self.is_abreast(times.end);
         if !self.channels.contains_key(&number) {
             self.may_come(Flow::ToClient, waited, times.end)?;
         }
@@ -161,7 +164,7 @@ impl Amqp {
                     }
                     // A channel is in confirm mode or transactional, never both.
                     Operation::TxSelect | Operation::TxCommit | Operation::TxRollback
-                        if channel.confirms.mode == Mode::Unknown =>
+                        if channel.confirms.mode == Mode::Unknown && abreast =>
                     {
                         ledger.without_confirms(number, channel, output);
                     }
@@ -200,7 +203,8 @@ impl Amqp {
                         ledger.lose_all(&mut channel.deliveries, Loss::UnpairedRequest, output);
                     }
                     Operation::BasicRecover if open.requeue => {
-                        ledger.settle_until(number, channel, u64::MAX, recovered(times.end), output);
+                        ledger.recover(number, channel, open.complete, open.complete, output);
+                        ledger.recover(number, channel, u64::MAX, times.end, output);
                     }
                     _ => {}
                 }
@@ -309,14 +313,5 @@ impl Amqp {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// By basic.recover, all that is not acknowledged goes back to its queue.
-fn recovered(time: u64) -> Settlement {
-    Settlement {
-        outcome: Outcome::Requeue,
-        error: None,
-        time,
     }
 }

@@ -69,7 +69,7 @@ impl Ledger {
         }
         if multiple {
             let until = if tag == 0 { u64::MAX } else { tag };
-            any |= self.settle_until(number, channel, until, settlement, output);
+            any |= self.settle_until(number, channel, (until, u64::MAX), settlement, output);
         }
         if !any {
             self.unmatched(channel, Flow::ToServer, settlement.time, may_come);
@@ -78,17 +78,39 @@ impl Ledger {
         Ok(())
     }
 
-    /// All deliveries up to a tag are settled. Returns whether there are any.
-    pub(super) fn settle_until(
+    /// basic.recover: all that is not acknowledged, of what was `complete` by then, goes back to its queue.
+    pub(super) fn recover(
         &mut self,
         number: u16,
         channel: &mut Channel,
-        tag: u64,
+        complete: u64,
+        time: u64,
+        output: &mut dyn Output,
+    ) {
+        let settlement = Settlement {
+            outcome: Outcome::Requeue,
+            error: None,
+            time,
+        };
+        self.settle_until(number, channel, (u64::MAX, complete), settlement, output);
+    }
+
+    /// All deliveries up to a tag that were complete by a time are settled. Returns whether there are any.
+    fn settle_until(
+        &mut self,
+        number: u16,
+        channel: &mut Channel,
+        (tag, complete): (u64, u64),
         settlement: Settlement,
         output: &mut dyn Output,
     ) -> bool {
         let mut any = false;
-        while let Some(open) = self.took(channel.deliveries.take_until(tag)) {
+        while channel
+            .deliveries
+            .front()
+            .is_some_and(|open| open.complete <= complete)
+            && let Some(open) = self.took(channel.deliveries.take_until(tag))
+        {
             any = true;
             if open.no_ack.is_some() {
                 self.settled(number, open, settlement, output);
