@@ -4,6 +4,7 @@ use crate::process::{Process, free_port};
 use crate::tools;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Mode, chmod};
+use rustix::process::Signal;
 use serde::Deserialize;
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +18,7 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// A running broker with its management API.
 #[derive(Debug)]
 pub struct RabbitMq {
-    _server: Process,
+    server: Process,
     // Erlang's name service: started first and ended last, since one that the broker starts would outlive it.
     _epmd: Process,
     port: u16,
@@ -101,7 +102,7 @@ impl RabbitMq {
             .wait_for_port(port)
             .or_else(|_| server.wait_for_port(port))?;
         Ok(RabbitMq {
-            _server: server,
+            server,
             _epmd: epmd,
             port,
             management,
@@ -111,6 +112,16 @@ impl RabbitMq {
     /// Port of AMQP.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Stops it where it is: what comes waits in its sockets.
+    pub fn pause(&self) {
+        self.server.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`RabbitMq::pause`].
+    pub fn resume(&self) {
+        self.server.signal(Signal::CONT);
     }
 
     /// Its own counters since it started. They lag by its statistics interval of 5 s.

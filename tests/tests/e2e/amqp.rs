@@ -7,14 +7,15 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::client::{Language, program};
 use redwire_tests::collector::Transport;
-use redwire_tests::otlp::Telemetry;
+use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::process::Process;
 use redwire_tests::rabbitmq::{PASSWORD, RabbitMq};
 use redwire_tests::service::selected_as;
 use redwire_tests::{Totals, add, tools, transactions};
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// In the body of every message of the Python client.
@@ -29,6 +30,13 @@ pub(crate) fn tests() -> Vec<Trial> {
         capturing("amqp::broker".to_owned(), at_the_broker),
         capturing("amqp::load".to_owned(), load),
         capturing("amqp::libraries".to_owned(), libraries),
+        capturing("amqp::attach::pika".to_owned(), |test| {
+            attach(test, Language::Python)
+        }),
+        capturing("amqp::attach::amqp091".to_owned(), |test| {
+            attach(test, Language::Go)
+        }),
+        capturing("amqp::attach::broker".to_owned(), attach_at_the_broker),
     ]
 }
 
@@ -248,5 +256,86 @@ fn load(test: &str) -> Result<()> {
         );
         std::thread::sleep(Duration::from_millis(500));
     }
+    no_secrets(&folder)
+}
+
+/// Runs the client that has a connection with much under way, and starts the agent meanwhile: while publishes of the
+/// client lie unread in the broker's socket. What the client counted.
+fn in_the_middle(scene: &mut Scene, broker: &RabbitMq, command: &mut Command) -> Result<Totals> {
+    let arguments = [&broker.port().to_string(), PASSWORD];
+    let mut child = command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().context("a client without input")?;
+    let mut output = BufReader::new(child.stdout.take().context("a client without output")?);
+    let mut said = |word: &str| {
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        ensure!(line.trim_end() == word, "the client says {line:?}");
+        Ok(())
+    };
+    said("open")?;
+    broker.pause();
+    input.write_all(b"publish\n")?;
+    said("ready")?;
+    scene.start_agent(&[])?;
+    broker.resume();
+    input.write_all(b"go\n")?;
+    let mut counts = String::new();
+    output.read_to_string(&mut counts)?;
+    ensure!(child.wait()?.success(), "the client failed");
+    serde_json::from_str(&counts).context("a client's counts")
+}
+
+/// The agent comes when consumers, deliveries and publishes are under way: what is new is counted exactly, and of what
+/// is older nothing but that it could be paired with nothing.
+fn attach(test: &str, language: Language) -> Result<()> {
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let folder = scene.folder().to_owned();
+    let broker = RabbitMq::start(&folder, &[])?;
+    let mut client = program(language, "amqp_middle");
+    let mut counts = in_the_middle(&mut scene, &broker, client.envs(selected_as("client")))?;
+    let telemetry = scene.finish()?;
+    let [settled, confirmed, _, unknown] =
+        ["settled", "confirmed", "in flight", "unknown"].map(|name| counts.remove(name).unwrap_or_default());
+    equal(&telemetry, "client", &counts)?;
+    let losses = telemetry.losses();
+    let lost = |reason: &str| losses.get(reason).copied().unwrap_or_default();
+    ensure!(
+        lost("unpaired_response") == settled + confirmed && lost("unpaired_request") == unknown,
+        "{losses:?}; the client settled {settled} and had {confirmed} confirmed of what is older, {unknown} are unknown"
+    );
+    // Which queue a consumer from before reads, nothing tells.
+    for span in telemetry.spans("client", Kind::Consumer) {
+        let of = |key: &str| span.attributes.get(key).map(String::as_str);
+        let (queue, tag) = (
+            of("redwire.messaging.queue"),
+            of("redwire.messaging.consumer_tag"),
+        );
+        ensure!(tag.is_none() || queue.is_none(), "{span:?}");
+    }
+    no_secrets(&folder)
+}
+
+/// The same at the other end, which reads of the client's publishes when the agent is there.
+fn attach_at_the_broker(test: &str) -> Result<()> {
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let folder = scene.folder().to_owned();
+    let broker = RabbitMq::start(&folder, &selected_as("broker"))?;
+    let mut client = program(Language::Python, "amqp_middle");
+    let mut counts = in_the_middle(&mut scene, &broker, &mut client)?;
+    let telemetry = scene.finish()?;
+    let [settled, _, in_flight, unknown] =
+        ["settled", "confirmed", "in flight", "unknown"].map(|name| counts.remove(name).unwrap_or_default());
+    *counts.entry("publish ack -".to_owned()).or_default() += in_flight;
+    equal(&telemetry, "broker", &counts)?;
+    let losses = telemetry.losses();
+    let lost = |reason: &str| losses.get(reason).copied().unwrap_or_default();
+    ensure!(
+        lost("unpaired_response") == settled && lost("unpaired_request") == unknown,
+        "{losses:?}; the client settled {settled} older ones, {unknown} are unknown"
+    );
     no_secrets(&folder)
 }

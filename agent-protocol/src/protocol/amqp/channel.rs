@@ -196,6 +196,8 @@ pub(super) struct Channel {
     pub(super) answered: Vec<Answered>,
     /// Publishes that wait for their confirm.
     pub(super) publishes: Ring,
+    /// One that waited for its confirm was lost: which is the oldest is not known.
+    pub(super) lost_publish: bool,
     /// Publishes that are in confirm mode, or may be, without a sequence number.
     pub(super) unnumbered: Ring,
     /// Publishes without confirm mode that wait to be known as returned or not.
@@ -234,6 +236,7 @@ impl Channel {
             requests: Ring::default(),
             answered: Vec::new(),
             publishes: Ring::default(),
+            lost_publish: false,
             unnumbered: Ring::default(),
             returnable: Ring::default(),
             deliveries: Ring::default(),
@@ -293,7 +296,8 @@ impl Channel {
         };
         if named == number(Operation::Publish) {
             // The oldest unconfirmed, where none was lost.
-            self.known && self.confirms.mode == Mode::On && self.publishes.front().is_some_and(names)
+            let whole = self.known && !self.lost_publish && self.confirms.mode == Mode::On;
+            whole && self.publishes.front().is_some_and(names)
         } else {
             self.requests.iter().any(names)
         }

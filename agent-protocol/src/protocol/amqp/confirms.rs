@@ -175,6 +175,7 @@ impl Ledger {
                 if let Some(before) = learned {
                     self.number(number, channel, before, output);
                 }
+                channel.lost_publish |= missed || self.is_full();
                 if missed {
                     return self.lose(open, Loss::UnpairedRequest, output);
                 }

@@ -127,9 +127,14 @@ impl Ledger {
         true
     }
 
+    /// Whether there is no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.open >= MAX_OPEN
+    }
+
     /// Adds to what is open; where there is no room, the oldest goes.
     pub(super) fn add(&mut self, ring: &mut Ring, open: Open, output: &mut dyn Output) {
-        if self.open >= MAX_OPEN && !self.lose_oldest(ring, Loss::Evicted, output) {
+        if self.is_full() && !self.lose_oldest(ring, Loss::Evicted, output) {
             return self.lose(open, Loss::Evicted, output);
         }
         self.open += 1;

@@ -504,7 +504,7 @@ impl Amqp {
             ContentKind::Got => {
                 let request = channel
                     .requests
-                    .take_where(|request| request.operation == Operation::Get && request.start <= time);
+                    .take_where(|request| request.operation == Operation::Get && request.start <= open.start);
                 match ledger.took(request) {
                     Some(request) if unseen => ledger.lose(request, Loss::UnpairedRequest, output),
                     Some(request) => ledger.answered(number, channel, request, time, Some(1), output),

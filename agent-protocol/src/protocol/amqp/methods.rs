@@ -225,7 +225,7 @@ impl Amqp {
                 let request = channel
                     .requests
                     .iter()
-                    .find(|open| open.operation == Operation::Get);
+                    .find(|open| open.operation == Operation::Get && open.start <= times.start);
                 if request.is_none() && channel.known {
                     may_come?;
                 }
