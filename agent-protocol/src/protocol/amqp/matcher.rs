@@ -152,9 +152,10 @@ impl Amqp {
                         ledger.doubt(channel, output);
                     }
                     ledger.lose_until(&mut channel.publishes, missed, output);
-                    // They may have been returned.
-                    ledger.lose_until(&mut channel.returnable, missed, output);
-                    let returnable = |open: &Open| open.mandatory && open.start <= missed;
+                    // They may have been returned before the broker was heard.
+                    let unheard = missed.max(time);
+                    ledger.lose_until(&mut channel.returnable, unheard, output);
+                    let returnable = |open: &Open| open.mandatory && open.start <= unheard;
                     while let Some(open) = ledger.took(channel.unnumbered.take_where(returnable)) {
                         ledger.lose(open, Loss::UnpairedRequest, output);
                     }
