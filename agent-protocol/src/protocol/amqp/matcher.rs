@@ -127,7 +127,7 @@ impl Amqp {
         }
         let missed = self.ledger.missed_of_all(flow);
         let overlap = side.gap && (other_lost || (other_missed > 0 && other_missed >= side.gap_begin));
-        side.gap = false;
+        let gap = std::mem::take(&mut side.gap);
         let ledger = &mut self.ledger;
         if overlap {
             // A channel may have been closed and opened anew.
@@ -159,7 +159,14 @@ impl Amqp {
                     while let Some(open) = ledger.took(channel.unnumbered.take_where(returnable)) {
                         ledger.lose(open, Loss::UnpairedRequest, output);
                     }
-                    ledger.lose_confirms(channel, output);
+                    if gap
+                        || channel
+                            .unnumbered
+                            .front()
+                            .is_some_and(|open| open.start <= unheard)
+                    {
+                        ledger.lose_confirms(channel, output);
+                    }
                 }
             }
         }
