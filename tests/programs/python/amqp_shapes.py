@@ -1,6 +1,6 @@
 """Every kind of AMQP operation, with pika: amqp_shapes.py PORT PASSWORD SIZE, where SIZE is that of the big messages.
 Prints how many of each it made, as "operation outcome error"; and how many methods of its own settled deliveries, as
-"method basic.ack".
+"method basic.ack", and exceptions that are those of no operation, as "exception code".
 """
 
 import collections
@@ -190,6 +190,15 @@ def transactions():
     call("tx.rollback", channel.tx_rollback)
 
 
+def unknown_tag():
+    """A settlement of nothing, whose exception is that of no operation."""
+    channel = connection.channel()
+    settlement(channel.basic_ack, 99)
+    while channel.is_open:
+        connection.process_data_events(time_limit=1)
+    counts["exception 406"] += 1
+
+
 def channel_exceptions():
     call("queue.declare", connection.channel().queue_declare, "absent", passive=True, error="404")
     call("queue.declare", connection.channel().queue_declare, "work", durable=True, error="406")
@@ -236,6 +245,7 @@ recovered(confirmed)
 publish(confirmed, "", "", 1, outcome="ack")
 transactions()
 channel_exceptions()
+unknown_tag()
 for channel in [connection.channel() for _ in range(50)]:
     publish(channel, "orders", "empty.none", 1)
     call("get", channel.basic_get, "empty")

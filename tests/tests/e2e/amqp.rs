@@ -171,6 +171,7 @@ fn shapes(test: &str) -> Result<()> {
     capture.terminate()?;
     let [acks, nacks, rejects] = ["ack", "nack", "reject"]
         .map(|name| counts.remove(&format!("method basic.{name}")).unwrap_or_default());
+    exceptions(&telemetry, "client", &mut counts)?;
     equal(&telemetry, "client", &counts)?;
     metrics(&telemetry, "client", &counts)?;
     names_and_kinds(&telemetry, "client")?;
@@ -217,6 +218,21 @@ fn shapes(test: &str) -> Result<()> {
     }
     std::fs::write(folder.join("replay.jsonl"), format!("{lines:?}"))?;
     no_secrets(&folder)
+}
+
+/// Exceptions that are those of no operation are counted by code, and leave `counts`.
+fn exceptions(telemetry: &Telemetry, service: &str, counts: &mut Totals) -> Result<()> {
+    let exceptions: Totals = counts
+        .iter()
+        .filter_map(|(name, count)| Some((name.strip_prefix("exception ")?.to_owned(), *count)))
+        .collect();
+    counts.retain(|name, _| !name.starts_with("exception "));
+    let found = telemetry.metric_totals(service, "redwire.messaging.exceptions", &["error.type"]);
+    ensure!(
+        !exceptions.is_empty() && found == exceptions,
+        "exceptions of {service}: {found:?} instead of {exceptions:?}"
+    );
+    Ok(())
 }
 
 /// The metrics count as the client does, by operation, outcome and error.
@@ -361,6 +377,7 @@ fn at_the_broker(test: &str) -> Result<()> {
     let mut counts = run(&mut pika(&broker, "400000"))?;
     counts.retain(|name, _| !name.starts_with("method "));
     let telemetry = scene.finish()?;
+    exceptions(&telemetry, "broker", &mut counts)?;
     for service in ["client", "broker"] {
         equal(&telemetry, service, &counts)?;
         metrics(&telemetry, service, &counts)?;

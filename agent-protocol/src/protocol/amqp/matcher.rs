@@ -1,9 +1,9 @@
 //! Frames to transactions.
 
 use super::NAME;
-use super::channel::{Channel, Closing, Content, ContentKind, Field, Open};
+use super::channel::{Channel, Closing, Content, ContentKind, Field};
 use super::confirms::RETURN_PATIENCE;
-use super::frames::{self, Chain, ContentHeader, Exception, Frame, FrameType, HEADER, Method};
+use super::frames::{self, ContentHeader, Exception, Frame, FrameType, HEADER, Method};
 use super::ledger::{Early, Ledger, Times};
 use super::record::Operation;
 use crate::loss::Loss;
@@ -19,28 +19,28 @@ const REPLY_SUCCESS: u16 = 200;
 
 /// One flow of the connection.
 #[derive(Debug, Default)]
-struct Side {
+pub(super) struct Side {
     /// A place where frames begin is to be found first.
-    lost: bool,
+    pub(super) lost: bool,
     /// The loss is one of bytes that were to come, not the connection being older than the observation.
-    gap: bool,
+    pub(super) gap: bool,
     /// Time of the last byte before the gap.
-    gap_begin: u64,
+    pub(super) gap_begin: u64,
     /// Time of the last byte taken.
-    last: u64,
+    pub(super) last: u64,
     /// Time of the frame that waited for the other flow last: what was before it has been taken.
-    waits: u64,
+    pub(super) waits: u64,
     /// The body frame that is being skipped: its channel and size.
-    body: Option<(u16, u32)>,
+    pub(super) body: Option<(u16, u32)>,
 }
 
 /// A connection that speaks AMQP.
 pub(super) struct Amqp {
-    sides: [Side; 2],
+    pub(super) sides: [Side; 2],
     pub(super) channels: HashMap<u16, Channel>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// As negotiated.
-    frame_max: Option<u32>,
+    pub(super) frame_max: Option<u32>,
     /// When to look for publishes that nothing was heard of.
     look_at: Option<u64>,
     /// When connection.close went by.
@@ -94,115 +94,6 @@ impl Amqp {
         }
         let channel = self.channels.entry(number).or_insert_with(|| Channel::new(false));
         Some((channel, &mut self.ledger))
-    }
-
-    /// Finds a place where frames begin. `Err` is how many bytes are none, for now.
-    fn resync(&mut self, flow: Flow, input: &Input<'_>) -> Result<usize, usize> {
-        let mut at = 0;
-        loop {
-            if input.chunk_starts_at(at) {
-                match frames::chain(&input.bytes[at..], self.frame_max) {
-                    Chain::Maybe => return Err(at),
-                    Chain::Yes(found) if found == flow => return Ok(at),
-                    Chain::Either => return Ok(at),
-                    _ => {}
-                }
-            }
-            match input.next_chunk(at + 1) {
-                Some(next) => at = next,
-                None => return Err(input.bytes.len()),
-            }
-        }
-    }
-
-    /// Frames of `flow` are known again, from `input` on.
-    fn resynced(&mut self, flow: Flow, time: u64, output: &mut dyn Output) {
-        let other = &self.sides[flow.opposite() as usize];
-        let other_lost = other.lost;
-        let other_missed = self.ledger.missed_of_all(flow.opposite());
-        let side = &mut self.sides[flow as usize];
-        side.lost = false;
-        if side.gap {
-            self.ledger.miss(flow, time);
-        }
-        let missed = self.ledger.missed_of_all(flow);
-        let overlap = side.gap && (other_lost || (other_missed > 0 && other_missed >= side.gap_begin));
-        let gap = std::mem::take(&mut side.gap);
-        let ledger = &mut self.ledger;
-        if overlap {
-            // A channel may have been closed and opened anew.
-            for channel in self.channels.values_mut() {
-                ledger.forget(channel, Loss::UnpairedRequest, output);
-                let opened = channel.opened;
-                *channel = Channel::new(false);
-                channel.opened = opened;
-            }
-            for flow in [Flow::ToServer, Flow::ToClient] {
-                ledger.miss(flow, self.sides[flow as usize].last);
-            }
-            return;
-        }
-        for channel in self.channels.values_mut() {
-            match flow {
-                Flow::ToServer => {
-                    ledger.lose_until(&mut channel.deliveries, missed, output);
-                }
-                Flow::ToClient => {
-                    if ledger.lose_until(&mut channel.requests, missed, output) {
-                        ledger.doubt(channel, output);
-                    }
-                    ledger.lose_until(&mut channel.publishes, missed, output);
-                    // They may have been returned before the broker was heard.
-                    let unheard = missed.max(time);
-                    ledger.lose_until(&mut channel.returnable, unheard, output);
-                    let returnable = |open: &Open| open.mandatory && open.start <= unheard;
-                    while let Some(open) = ledger.took(channel.unnumbered.take_where(returnable)) {
-                        ledger.lose(open, Loss::UnpairedRequest, output);
-                    }
-                    if gap
-                        || channel
-                            .unnumbered
-                            .front()
-                            .is_some_and(|open| open.start <= unheard)
-                    {
-                        ledger.lose_confirms(channel, output);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Bytes of `flow` are missing.
-    fn lose_track(&mut self, flow: Flow, output: &mut dyn Output) {
-        let side = &mut self.sides[flow as usize];
-        if !side.gap {
-            (side.gap, side.gap_begin) = (true, side.last);
-        }
-        (side.lost, side.body) = (true, None);
-        let ledger = &mut self.ledger;
-        for channel in self.channels.values_mut() {
-            channel.known = false;
-            if let Some(content) = channel.content[flow as usize].take() {
-                ledger.lose(content.open, Loss::UnpairedRequest, output);
-            }
-            match flow {
-                Flow::ToServer => {
-                    ledger.lose_publishes(channel, output);
-                    ledger.doubt(channel, output);
-                    ledger.doubt_consumers(channel, output);
-                    channel.last_queue = None;
-                }
-                Flow::ToClient => {
-                    ledger.lose_confirms(channel, output);
-                    if channel.doubt > 0 {
-                        ledger.doubt(channel, output);
-                    }
-                }
-            }
-        }
-        if flow == Flow::ToClient && ledger.listens_since == u64::MAX {
-            ledger.listens_since = self.sides[flow as usize].last;
-        }
     }
 
     /// The broker has been heard until `now`: what it did not answer by now may be due.
