@@ -459,7 +459,7 @@ fn in_the_middle(scene: &mut Scene, broker: &RabbitMq, command: &mut Command) ->
         Ok(())
     };
     said("open")?;
-    broker.pause();
+    broker.pause()?;
     input.write_all(b"publish\n")?;
     said("ready")?;
     scene.start_agent(&[])?;
