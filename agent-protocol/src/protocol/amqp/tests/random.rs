@@ -479,6 +479,22 @@ proptest! {
         check_nothing_false(&session, &run(&session.writes, view, read));
     }
 
+    /// Broken bytes are refused and counted; every transaction ends when it began or later (`run` checks it).
+    #[test]
+    fn broken_bytes_do_no_harm(seed: u64, largest in 20u64..3000, share in 1u64..20, fresh: bool) {
+        let mut session = random_session(seed, 200);
+        let mut random = Random::new(seed ^ 2);
+        for write in &mut session.writes {
+            if random.below(share) == 0 {
+                let at = random.below(write.bytes.len() as u64) as usize;
+                write.bytes[at] ^= 1 << random.below(8);
+            }
+        }
+        let ending = Ending::Closed(session.time + MS);
+        let view = View { cut: &mut cutter(Random::new(seed), largest), lost: &mut || false, fresh, ending };
+        run(&session.writes, view, read);
+    }
+
     #[test]
     fn joined_in_the_middle_nothing_is_false(
         seed: u64,
