@@ -21,6 +21,10 @@ pub trait Output {
     /// [`Flow`](crate::protocol::Flow). Every message is reported once: those of an open call at most once a second,
     /// the rest right before its transaction.
     fn messages(&mut self, _call: &grpc::Record<'_>, _new: [grpc::Messages; 2]) {}
+
+    /// A broker raised an exception, or returned a message, of this reply code, and no request can be proved to have
+    /// caused it. It is counted as [`Loss::Unattributed`] besides.
+    fn unattributed(&mut self, _code: u16) {}
 }
 
 /// What the streams of all connections report to.
@@ -48,6 +52,9 @@ pub trait Observer {
         _new: [grpc::Messages; 2],
     ) {
     }
+
+    /// An exception on `connection` that nothing can be proved to have caused, as in [`Output::unattributed`].
+    fn unattributed(&mut self, _connection: &ConnectionInfo, _side: Side, _code: u16) {}
 
     /// A connection's protocol became known.
     fn detected(&mut self, _connection: &ConnectionInfo, _side: Side, _protocol: &'static str) {}

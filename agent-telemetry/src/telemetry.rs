@@ -268,4 +268,15 @@ impl Observer for Telemetry {
                 .record(&resource, &description, self.interval_start, None, &mut self.ids);
         }
     }
+
+    fn unattributed(&mut self, connection: &ConnectionInfo, side: Side, code: u16) {
+        if !self.link.wants_metrics() {
+            return;
+        }
+        let resource = self.resource(connection.process);
+        let code = code.to_string();
+        let description = span::unattributed(connection, side, &code);
+        self.aggregates
+            .record(&resource, &description, self.interval_start, None, &mut self.ids);
+    }
 }

@@ -89,6 +89,10 @@ impl Observer for Live {
         self.telemetry.messages(connection, side, call, new);
     }
 
+    fn unattributed(&mut self, connection: &ConnectionInfo, side: Side, code: u16) {
+        self.telemetry.unattributed(connection, side, code);
+    }
+
     fn need(&mut self, id: ConnectionId, direction: Direction, need: Need) {
         self.needs.push((id, direction, need));
     }

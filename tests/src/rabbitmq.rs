@@ -4,9 +4,11 @@ use crate::process::{Process, free_port};
 use crate::tools;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Mode, chmod};
+use rustix::process::Signal;
 use serde::Deserialize;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Password of the user `guest`, which must be in no output.
 pub const PASSWORD: &str = "planted-password-93c5d8";
@@ -17,7 +19,7 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// A running broker with its management API.
 #[derive(Debug)]
 pub struct RabbitMq {
-    _server: Process,
+    server: Process,
     // Erlang's name service: started first and ended last, since one that the broker starts would outlive it.
     _epmd: Process,
     port: u16,
@@ -101,7 +103,7 @@ impl RabbitMq {
             .wait_for_port(port)
             .or_else(|_| server.wait_for_port(port))?;
         Ok(RabbitMq {
-            _server: server,
+            server,
             _epmd: epmd,
             port,
             management,
@@ -111,6 +113,27 @@ impl RabbitMq {
     /// Port of AMQP.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Stops it where it is, and waits until that is so: what comes waits in its sockets.
+    ///
+    /// # Errors
+    /// Where it does not stop.
+    pub fn pause(&self) -> Result<()> {
+        self.server.signal(Signal::STOP);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !stopped(self.server.pid())? {
+            if Instant::now() > deadline {
+                bail!("the broker does not stop");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Lets it go on after [`RabbitMq::pause`].
+    pub fn resume(&self) {
+        self.server.signal(Signal::CONT);
     }
 
     /// Its own counters since it started. They lag by its statistics interval of 5 s.
@@ -134,4 +157,28 @@ impl RabbitMq {
         let overview: Overview = serde_json::from_slice(&output.stdout)?;
         Ok(overview.message_stats)
     }
+}
+
+/// Whether all threads of a process group are stopped.
+fn stopped(group: u32) -> Result<bool> {
+    // State and group follow the name in parentheses (proc(5)).
+    let state_and_group = |path: &Path| {
+        let stat = std::fs::read_to_string(path).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?.to_owned();
+        Some((state, fields.nth(1)?.parse::<u32>().ok()?))
+    };
+    for process in std::fs::read_dir("/proc")? {
+        let process = process?.path();
+        if !matches!(state_and_group(&process.join("stat")), Some((_, found)) if found == group) {
+            continue;
+        }
+        let threads = std::fs::read_dir(process.join("task")).into_iter().flatten();
+        for thread in threads.flatten() {
+            if matches!(state_and_group(&thread.path().join("stat")), Some((state, _)) if state != "T") {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }

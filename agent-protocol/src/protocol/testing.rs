@@ -39,6 +39,8 @@ pub(crate) struct View<'a> {
 pub(crate) struct Seen<T> {
     pub(crate) transactions: Vec<T>,
     pub(crate) losses: [u64; Loss::ALL.len()],
+    /// Codes of exceptions without a cause.
+    pub(crate) unattributed: Vec<u16>,
 }
 
 impl<T> Seen<T> {
@@ -68,6 +70,10 @@ impl<T> Observer for Collector<T> {
     }
 
     fn sessions(&mut self, _: &ConnectionInfo, _: Side, _: i64) {}
+
+    fn unattributed(&mut self, _: &ConnectionInfo, _: Side, code: u16) {
+        self.seen.unattributed.push(code);
+    }
 }
 
 /// Runs `writes`, seen in this way, through the streams.
@@ -77,6 +83,7 @@ pub(crate) fn run<T>(writes: &[Write], view: View<'_>, read: fn(&Transaction<'_>
         seen: Seen {
             transactions: Vec::new(),
             losses: [0; Loss::ALL.len()],
+            unattributed: Vec::new(),
         },
     };
     let mut connections = Connections::new(Limits::default());

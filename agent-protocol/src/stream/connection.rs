@@ -78,6 +78,10 @@ impl Output for Reporter<'_> {
     fn messages(&mut self, call: &grpc::Record<'_>, new: [grpc::Messages; 2]) {
         self.observer.messages(self.info, self.side, call, new);
     }
+
+    fn unattributed(&mut self, code: u16) {
+        self.observer.unattributed(self.info, self.side, code);
+    }
 }
 
 impl Connection {

@@ -1,7 +1,7 @@
 //! Messaging: the conventions' "Messaging spans", "Messaging metrics" and "Semantic conventions for RabbitMQ".
 
 use super::network;
-use super::{Context, Description, Kind, Scratch};
+use super::{Context, Description, ERROR_TYPE, Kind, Scratch};
 use crate::metrics::{Instrument, InstrumentKind};
 use crate::value::Key;
 use opentelemetry_semantic_conventions::attribute::{
@@ -11,7 +11,8 @@ use opentelemetry_semantic_conventions::attribute::{
     MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, MESSAGING_SYSTEM,
 };
 use opentelemetry_semantic_conventions::metric as semconv;
-use redwire_protocol::protocol::amqp::{Operation, Record};
+use redwire_protocol::connection::{ConnectionInfo, Side};
+use redwire_protocol::protocol::amqp::{Operation, Outcome, Record};
 use std::fmt::Write as _;
 
 /// How a message was settled: `ack`, `nack`, `reject`, `requeue`, `auto`.
@@ -58,6 +59,24 @@ static CONSUMED: Instrument = Instrument {
     description: "Number of messages that were delivered to the application.",
     kind: InstrumentKind::Counter,
 };
+
+static UNATTRIBUTED: Instrument = Instrument {
+    name: "redwire.messaging.exceptions",
+    unit: "{exception}",
+    description: "Exceptions of a broker, and messages that it returned, of which no operation can be proved to be the cause.",
+    kind: InstrumentKind::Counter,
+};
+
+/// An exception of this reply code.
+pub(crate) fn unattributed<'a>(connection: &'a ConnectionInfo, side: Side, code: &'a str) -> Description<'a> {
+    let mut to = Description::new("AMQP", "AMQP", Kind::Client);
+    to.metric(MESSAGING_SYSTEM, "rabbitmq");
+    to.metric(ERROR_TYPE, code);
+    let (_, server) = super::client_and_server(connection, side);
+    network::set_server(&mut to, network::address(server), true);
+    to.measure(&UNATTRIBUTED, 1.0);
+    to
+}
 
 pub(super) fn amqp<'a>(
     record: &'a Record<'a>,
@@ -127,6 +146,8 @@ pub(super) fn amqp<'a>(
     match record.operation {
         Operation::Publish => to.measure(&SENT, 1.0),
         Operation::Deliver => to.measure(&CONSUMED, 1.0),
+        // The message of a basic.get that is to be acknowledged is a delivery of its own.
+        Operation::Get if record.outcome == Some(Outcome::Auto) => to.measure(&CONSUMED, 1.0),
         _ => {}
     }
     let duration = if record.operation == Operation::Deliver {
@@ -139,7 +160,8 @@ pub(super) fn amqp<'a>(
 }
 
 /// `messaging.destination.name` as the conventions have it for RabbitMQ: of a producer `exchange:routing_key`, of a
-/// consumer with its queue behind; parts that are empty, unknown or the same as the one before are left out.
+/// consumer with its queue behind; parts that are empty, unknown or the same as the one before are left out. A message
+/// to the default exchange without a routing key goes to `amq.default`.
 fn write_destination(record: &Record<'_>, to: &mut String) {
     to.clear();
     let queue = record.queue.filter(|&queue| Some(queue) != record.routing_key);
@@ -150,5 +172,219 @@ fn write_destination(record: &Record<'_>, to: &mut String) {
             }
             to.push_str(part);
         }
+    }
+    let of_message = matches!(record.operation, Operation::Publish | Operation::Deliver);
+    if to.is_empty() && of_message && record.exchange == Some("") && record.routing_key == Some("") {
+        to.push_str("amq.default");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{RouteConfig, Routes};
+    use crate::span::{SpanConfig, Status};
+    use redwire_protocol::connection::{ConnectionId, Endpoint, Opener, Vantage};
+    use redwire_protocol::transaction::{self, Transaction};
+    use std::collections::BTreeMap;
+
+    fn connection() -> ConnectionInfo {
+        ConnectionInfo {
+            id: ConnectionId(1),
+            local: Endpoint::Inet("10.0.0.1:41000".parse().unwrap()),
+            remote: Endpoint::Inet("10.0.0.2:5672".parse().unwrap()),
+            vantage: Vantage::Socket,
+            opener: Opener::Local,
+            process: None,
+        }
+    }
+
+    fn record(operation: Operation) -> Record<'static> {
+        Record {
+            operation,
+            channel: 1,
+            exchange: None,
+            routing_key: None,
+            queue: None,
+            consumer_tag: None,
+            message_id: None,
+            correlation_id: None,
+            tracestate: None,
+            body_size: None,
+            delivery_tag: None,
+            redelivered: None,
+            outcome: None,
+            message_count: None,
+        }
+    }
+
+    fn describe<T>(record: Record<'_>, error: Option<&str>, read: impl FnOnce(&Description<'_>) -> T) -> T {
+        let connection = connection();
+        let transaction = Transaction {
+            start: 1_000_000_000,
+            end: 1_250_000_000,
+            error,
+            remote_parent: None,
+            tracestate: None,
+            parent: None,
+            record: transaction::Record::Amqp(record.clone()),
+        };
+        let context = Context {
+            connection: &connection,
+            side: Side::Client,
+            transaction: &transaction,
+            config: &SpanConfig::default(),
+            resource: 0,
+        };
+        let mut scratch = Scratch::new(Routes::new(&RouteConfig::default()).unwrap());
+        read(&amqp(&record, context, &mut scratch))
+    }
+
+    fn destination(operation: Operation, parts: [Option<&'static str>; 3]) -> Option<String> {
+        let [exchange, routing_key, queue] = parts;
+        let record = Record {
+            exchange,
+            routing_key,
+            queue,
+            ..record(operation)
+        };
+        describe(record, None, |said| {
+            let of = |(key, value): &super::super::Attribute<'_>| {
+                (*key == MESSAGING_DESTINATION_NAME).then(|| ToString::to_string(value))
+            };
+            let destination = said.attributes.iter().find_map(of);
+            let name = match &destination {
+                Some(destination) => format!("{} {destination}", operation.as_str()),
+                None => operation.as_str().to_owned(),
+            };
+            assert_eq!(said.name, name);
+            destination
+        })
+    }
+
+    #[test]
+    fn destinations_are_as_the_conventions_say() {
+        use Operation::{Deliver, Get, Publish, QueueBind};
+        for (operation, parts, expected) in [
+            (Publish, [Some("logs"), Some("warn"), None], Some("logs:warn")),
+            (Publish, [Some(""), Some("jobs"), None], Some("jobs")),
+            (Publish, [Some("logs"), Some(""), None], Some("logs")),
+            (Publish, [Some(""), Some(""), None], Some("amq.default")),
+            (Publish, [None, None, None], None),
+            (
+                Deliver,
+                [Some("logs"), Some("warn"), Some("inbox")],
+                Some("logs:warn:inbox"),
+            ),
+            (Deliver, [Some("logs"), Some("warn"), None], Some("logs:warn")),
+            // The routing key is the queue.
+            (Deliver, [Some(""), Some("jobs"), Some("jobs")], Some("jobs")),
+            (Deliver, [Some("e"), Some("jobs"), Some("jobs")], Some("e:jobs")),
+            (Get, [None, None, Some("jobs")], Some("jobs")),
+            (QueueBind, [Some("e"), Some("k"), Some("q")], Some("e:k:q")),
+        ] {
+            let found = destination(operation, parts);
+            assert_eq!(found.as_deref(), expected, "{operation:?} {parts:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_outcomes_and_what_is_measured() {
+        let measured = |record: Record<'_>, error| {
+            describe(record, error, |said| {
+                let names: Vec<&str> = said
+                    .measurements
+                    .iter()
+                    .map(|(instrument, _)| instrument.name)
+                    .collect();
+                let dimensions: BTreeMap<Key, String> = said
+                    .dimensions
+                    .iter()
+                    .map(|(key, value)| (*key, value.to_string()))
+                    .collect();
+                let of = |key: Key| dimensions.get(key).cloned().unwrap_or_default();
+                (said.kind, said.status, names, of(OUTCOME), of(ERROR_TYPE))
+            })
+        };
+        let text = str::to_owned;
+        let operation = "messaging.client.operation.duration";
+        let consumed = "messaging.client.consumed.messages";
+        let published = Record {
+            outcome: Some(Outcome::Nack),
+            ..record(Operation::Publish)
+        };
+        assert_eq!(
+            measured(published, Some("nack")),
+            (
+                Kind::Producer,
+                Status::Error,
+                vec!["messaging.client.sent.messages", operation],
+                text("nack"),
+                text("nack")
+            )
+        );
+        let delivered = Record {
+            outcome: Some(Outcome::Requeue),
+            ..record(Operation::Deliver)
+        };
+        assert_eq!(
+            measured(delivered, Some("reject")),
+            (
+                Kind::Consumer,
+                Status::Error,
+                vec![consumed, "messaging.process.duration"],
+                text("requeue"),
+                text("reject")
+            )
+        );
+        // The message of one that is to be acknowledged is a delivery of its own.
+        for (outcome, measurements) in [
+            (None, vec![operation]),
+            (Some(Outcome::Auto), vec![consumed, operation]),
+        ] {
+            let got = Record {
+                outcome,
+                message_count: Some(1),
+                ..record(Operation::Get)
+            };
+            let outcome = outcome.map_or("", Outcome::as_str);
+            assert_eq!(
+                measured(got, None),
+                (
+                    Kind::Consumer,
+                    Status::Unset,
+                    measurements,
+                    text(outcome),
+                    text("")
+                )
+            );
+        }
+        let (kind, _, measurements, ..) = measured(record(Operation::TxCommit), None);
+        assert_eq!((kind, measurements), (Kind::Client, vec![operation]));
+    }
+
+    #[test]
+    fn exceptions_without_a_cause_are_counted_by_code() {
+        let connection = connection();
+        let said = unattributed(&connection, Side::Client, "406");
+        let dimensions: BTreeMap<Key, String> = said
+            .dimensions
+            .iter()
+            .map(|(key, value)| (*key, value.to_string()))
+            .collect();
+        let expected = [
+            (MESSAGING_SYSTEM, "rabbitmq"),
+            (ERROR_TYPE, "406"),
+            ("server.address", "10.0.0.2"),
+            ("server.port", "5672"),
+        ];
+        assert_eq!(
+            dimensions,
+            expected.map(|(key, value)| (key, value.to_owned())).into()
+        );
+        let [(instrument, count)] = said.measurements[..] else {
+            panic!("{:?}", said.measurements.len())
+        };
+        assert_eq!((instrument.name, count), ("redwire.messaging.exceptions", 1.0));
     }
 }

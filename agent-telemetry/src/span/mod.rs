@@ -23,6 +23,7 @@ use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
 use redwire_protocol::transaction::{Record, Transaction};
 
 pub(crate) use database::cache;
+pub(crate) use messaging::unattributed;
 pub(crate) use rpc::messages;
 pub(crate) use websocket::open_connections;
 

@@ -1,15 +1,20 @@
 """Every kind of AMQP operation, with pika: amqp_shapes.py PORT PASSWORD SIZE, where SIZE is that of the big messages.
-Prints how many of each it made, as "operation outcome error".
+Prints how many of each it made, as "operation outcome error"; and how many methods of its own settled deliveries, as
+"method basic.ack", and exceptions that are those of no operation, as "exception code".
 """
 
 import collections
+import datetime
+import decimal
 import json
 import sys
+import time
 
 import pika
 from pika import exceptions
 
 SECRET = "planted-secret-7be2a9"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 counts = collections.Counter()
 
 
@@ -68,23 +73,28 @@ def consume(queue, expected, callback, **options):
     return channel, tag
 
 
+def settlement(method, *arguments, **options):
+    counts[f"method basic.{method.__name__.removeprefix('basic_')}"] += 1
+    method(*arguments, **options)
+
+
 def settle(channel, method, number):
     tag = method.delivery_tag
     if number < 60 or method.redelivered:
-        channel.basic_ack(tag)
+        settlement(channel.basic_ack, tag)
         did("deliver", "ack")
     elif number < 90:
         if number % 3 == 2:
-            channel.basic_ack(tag, multiple=True)
+            settlement(channel.basic_ack, tag, multiple=True)
             did("deliver", "ack", times=3)
     elif number < 100:
-        channel.basic_reject(tag, requeue=False)
+        settlement(channel.basic_reject, tag, requeue=False)
         did("deliver", "reject", "reject")
     elif number < 110:
-        channel.basic_nack(tag, requeue=False)
+        settlement(channel.basic_nack, tag, requeue=False)
         did("deliver", "nack", "nack")
     elif number < 115:
-        channel.basic_reject(tag, requeue=True)
+        settlement(channel.basic_reject, tag, requeue=True)
         did("deliver", "requeue", "reject")
     else:
         # Outstanding when the channel is closed.
@@ -97,7 +107,7 @@ def settings(channel):
     call("exchange.bind", channel.exchange_bind, "copies", "orders", "copy.#")
     call("exchange.unbind", channel.exchange_unbind, "copies", "orders", "copy.#")
     call("exchange.delete", channel.exchange_delete, "copies")
-    for queue in ["work", "auto", "polled", "big", "doomed", "empty"]:
+    for queue in ["work", "auto", "polled", "big", "doomed", "empty", "traced"]:
         call("queue.declare", channel.queue_declare, queue)
         call("queue.bind", channel.queue_bind, queue, "orders", f"{queue}.#")
     call("queue.unbind", channel.queue_unbind, "empty", "orders", "empty.#")
@@ -108,14 +118,67 @@ def settings(channel):
 
 def polled(channel):
     for number in range(30):
-        method, _, _ = call("get", channel.basic_get, "polled", auto_ack=number >= 20)
-        if number < 20:
-            channel.basic_ack(method.delivery_tag)
+        automatic = number >= 20
+        method, _, _ = channel.basic_get("polled", auto_ack=automatic)
+        did("get", "auto" if automatic else "-")
+        if not automatic:
+            settlement(channel.basic_ack, method.delivery_tag)
             did("deliver", "ack")
     for _ in range(5):
         method, _, _ = call("get", channel.basic_get, "empty")
         if method:
             sys.exit("a message in an empty queue")
+
+
+def traced(producer):
+    """A message with all that is looked at."""
+    headers = {
+        "number": 7, "time": datetime.datetime(2026, 1, 1), "list": [1, "two", {"three": None}], "yes": True,
+        "traceparent": TRACEPARENT, "tracestate": "vendor=1", "price": decimal.Decimal("1.5"), "big": 1 << 40,
+    }
+    properties = pika.BasicProperties(
+        content_type="text/plain", delivery_mode=1, message_id="message-1", correlation_id="talk-1", headers=headers
+    )
+    producer.basic_publish("orders", "traced.new", "x" * 5000, properties)
+    did("publish", "ack")
+    done = []
+    channel = connection.channel()
+
+    def take(channel, method, *_):
+        time.sleep(0.02)
+        settlement(channel.basic_ack, method.delivery_tag)
+        did("deliver", "ack")
+        done.append(method)
+
+    tag = call("basic.consume", channel.basic_consume, "traced", take, consumer_tag="traced-reader")
+    while not done:
+        connection.process_data_events(time_limit=1)
+    call("basic.cancel", channel.basic_cancel, tag)
+
+
+def recovered(producer):
+    """Two deliveries go back, and come again."""
+    publish(producer, "orders", "empty.new", 2, outcome="ack")
+    channel = connection.channel()
+    seen = []
+
+    def take(channel, method, *_):
+        seen.append(method)
+        if method.redelivered:
+            settlement(channel.basic_ack, method.delivery_tag)
+
+    call("queue.bind", channel.queue_bind, "empty", "orders", "empty.new")
+    publish(producer, "orders", "empty.new", 2, outcome="ack")
+    tag = call("basic.consume", channel.basic_consume, "empty", take)
+    while len(seen) < 2:
+        connection.process_data_events(time_limit=1)
+    did("deliver", "requeue", times=2)
+    call("basic.recover", channel.basic_recover, requeue=True)
+    while len(seen) < 4:
+        connection.process_data_events(time_limit=1)
+    did("deliver", "ack", times=2)
+    call("basic.cancel", channel.basic_cancel, tag)
+    call("queue.unbind", channel.queue_unbind, "empty", "orders", "empty.new")
 
 
 def transactions():
@@ -125,6 +188,15 @@ def transactions():
     call("tx.commit", channel.tx_commit)
     publish(channel, "orders", "empty.none", 2)
     call("tx.rollback", channel.tx_rollback)
+
+
+def unknown_tag():
+    """A settlement of nothing, whose exception is that of no operation."""
+    channel = connection.channel()
+    settlement(channel.basic_ack, 99)
+    while channel.is_open:
+        connection.process_data_events(time_limit=1)
+    counts["exception 406"] += 1
 
 
 def channel_exceptions():
@@ -167,8 +239,13 @@ while not cancelled:
     connection.process_data_events(time_limit=1)
 
 polled(plain)
+traced(confirmed)
+recovered(confirmed)
+# To the default exchange, without a routing key.
+publish(confirmed, "", "", 1, outcome="ack")
 transactions()
 channel_exceptions()
+unknown_tag()
 for channel in [connection.channel() for _ in range(50)]:
     publish(channel, "orders", "empty.none", 1)
     call("get", channel.basic_get, "empty")

@@ -8,9 +8,6 @@ use crate::trace_context::SpanContext;
 /// What a client sends first (section 4.2.2).
 pub(super) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
 
-/// Octets of a frame around its payload: type, channel, size and the end octet.
-pub(super) const OVERHEAD: usize = 8;
-
 /// Octets before the payload.
 pub(super) const HEADER: usize = 7;
 
@@ -71,7 +68,9 @@ impl FrameHeader {
             channel: u16::from_be_bytes([c1, c2]),
             size: u32::from_be_bytes([s1, s2, s3, s4]),
         };
-        let fits = frame_max.is_none_or(|max| u64::from(header.size) + OVERHEAD as u64 <= u64::from(max));
+        // The size of a whole frame counts (section 4.2.3), but a broker lets those pass that count the payload only
+        // (RabbitMQ's rabbit_reader, FRAME_SIZE_FUDGE).
+        let fits = frame_max.is_none_or(|max| header.size <= max);
         let size = header.size as usize;
         let plausible = match header.kind {
             FrameType::Method => (4..=MAX_READ).contains(&size),
@@ -212,6 +211,7 @@ pub(super) struct Arguments<'a> {
     pub(super) consumer_tag: Option<&'a [u8]>,
     pub(super) no_wait: bool,
     pub(super) no_ack: bool,
+    pub(super) requeue: bool,
 }
 
 /// Why a channel or connection is closed.
@@ -222,6 +222,13 @@ pub(super) struct Exception {
     pub(super) method: u16,
 }
 
+impl Exception {
+    /// Whether it says which method caused it; class and method are zero where none did (section 1.5.2.5).
+    pub(super) fn names_a_method(&self) -> bool {
+        (self.class, self.method) != (0, 0)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method<'a> {
     TuneOk {
@@ -229,6 +236,8 @@ pub(super) enum Method<'a> {
     },
     ConnectionClose(Exception),
     ConnectionCloseOk,
+    /// connection.blocked and unblocked (RabbitMQ): whether the broker takes no publishes.
+    Blocked(bool),
     ChannelOpen,
     ChannelOpenOk,
     ChannelClose(Exception),
@@ -317,6 +326,7 @@ impl<'a> Method<'a> {
             Method::TuneOk { .. }
                 | Method::ConnectionClose(_)
                 | Method::ConnectionCloseOk
+                | Method::Blocked(_)
                 | Method::OtherOnConnection
         );
         of_connection == (channel == 0)
@@ -329,6 +339,7 @@ impl<'a> Method<'a> {
             | Method::Publish { .. }
             | Method::Cancelled { .. }
             | Method::TuneOk { .. }
+            | Method::Blocked(_)
             | Method::OtherOnChannel
             | Method::OtherOnConnection => false,
             Method::Request(operation, _) => flow == Flow::ToServer && *operation == Operation::BasicRecover,
@@ -514,7 +525,7 @@ impl<'a> Method<'a> {
             }
             // recover-async has no reply.
             (60, 100 | 110) => {
-                r.octet()?;
+                a.requeue = r.octet()? & 1 != 0;
                 a.no_wait = method == 100;
                 request(BasicRecover, a)
             }
@@ -544,8 +555,9 @@ impl<'a> Method<'a> {
             (10, 41) => r.shortstr().map(|_| Method::OtherOnConnection),
             (10, 50) => Method::exception(r).map(Method::ConnectionClose),
             (10, 51) => Some(Method::ConnectionCloseOk),
-            (10, 60) => r.shortstr().map(|_| Method::OtherOnConnection),
-            (10, 61 | 71) => Some(Method::OtherOnConnection),
+            (10, 60) => r.shortstr().map(|_| Method::Blocked(true)),
+            (10, 61) => Some(Method::Blocked(false)),
+            (10, 71) => Some(Method::OtherOnConnection),
             (20, 11) => r.longstr().map(|_| Method::ChannelOpenOk),
             (20, 20 | 21) => r.octet().map(|_| Method::OtherOnChannel),
             (20, 40) => Method::exception(r).map(Method::ChannelClose),
@@ -633,9 +645,12 @@ impl<'a> ContentHeader<'a> {
             ..ContentHeader::default()
         };
         let flags = r.short()?;
-        // Bits 1 and 0: no such property; more flags follow.
-        if flags & 0b11 != 0 {
-            return None;
+        // Bit 0: more flags follow. There are no properties for them, nor for bit 1; what there may be comes last.
+        let mut unknown = flags & 0b11 != 0;
+        let mut more = flags;
+        while more & 1 != 0 {
+            more = r.short()?;
+            unknown = true;
         }
         let has = |bit: u16| flags & (1 << bit) != 0;
         for bit in [15, 14] {
@@ -670,7 +685,7 @@ impl<'a> ContentHeader<'a> {
                 r.shortstr()?;
             }
         }
-        r.0.is_empty().then_some(header)
+        (unknown || r.0.is_empty()).then_some(header)
     }
 
     /// Looks for the trace context among the headers, up to a field of a type that is not known.
@@ -686,8 +701,8 @@ impl<'a> ContentHeader<'a> {
     }
 }
 
-/// The next field of a table, with its value where that is a string. Types as RabbitMQ has them:
-/// <https://www.rabbitmq.com/docs/amqp-0-9-1-errata>, section 3.
+/// The next field of a table, with its value where that is a string. Types as RabbitMQ has them
+/// (<https://www.rabbitmq.com/docs/amqp-0-9-1-errata>, section 3), and `U`, which is the specification's only.
 fn field<'a>(r: &mut Reader<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let name = r.shortstr()?;
     let fixed = match r.octet()? {
@@ -697,7 +712,7 @@ fn field<'a>(r: &mut Reader<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
             0
         }
         b't' | b'b' | b'B' => 1,
-        b's' | b'u' => 2,
+        b's' | b'u' | b'U' => 2,
         b'I' | b'i' | b'f' => 4,
         b'D' => 5,
         b'l' | b'L' | b'd' | b'T' => 8,

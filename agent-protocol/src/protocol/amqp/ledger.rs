@@ -1,10 +1,9 @@
 //! What is open on a connection, and how it ends: messages and requests to transactions.
 
-use super::channel::{
-    CONFIRMATIONS, Channel, Content, ContentKind, Field, Mode, Open, RETURN_PATIENCE, Ring,
-};
+use super::channel::{Answered, CONFIRMATIONS, Channel, Consumer, Content, ContentKind, Field, Open};
 use super::frames::{self, Exception};
 use super::record::{Operation, Outcome};
+use super::ring::Ring;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::Flow;
@@ -13,10 +12,14 @@ use crate::transaction::{CONNECTION_CLOSED, Record, Transaction};
 /// Operations open on a connection; the oldest of a channel's kind goes when one more comes.
 const MAX_OPEN: usize = 65_536;
 
+/// Consumers known on a connection; one that is new where there is no room is not kept.
+const MAX_CONSUMERS: usize = 4096;
+
 /// Buffers kept for the next operations.
 const MAX_POOL: usize = 256;
 
 /// The frame belongs behind what the other flow has not brought yet.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Early;
 
 /// When a frame was seen.
@@ -30,9 +33,13 @@ pub(super) struct Times {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     open: usize,
-    /// What went by in each flow up to here may have been missed, or could be matched with nothing: what began
-    /// before may be what it ended.
+    consumers: usize,
+    /// The client asks for consumers, or cancels them, without a reply.
+    pub(super) consumes_unanswered: bool,
+    /// What went by in each flow up to here may have been missed: what began before may be what it ended.
     missed: [u64; 2],
+    /// Since when the broker takes publishes; [`u64::MAX`] after connection.blocked.
+    pub(super) listens_since: u64,
     pool: Vec<String>,
 }
 
@@ -41,13 +48,33 @@ impl Ledger {
         self.pool.pop().unwrap_or_default()
     }
 
-    pub(super) fn missed(&self, flow: Flow) -> u64 {
+    /// What began up to here on `channel` may have been ended by what was missed of `flow`.
+    pub(super) fn missed(&self, channel: &Channel, flow: Flow) -> u64 {
+        self.missed[flow as usize].max(channel.missed(flow))
+    }
+
+    /// As [`Ledger::missed`], of whatever channel.
+    pub(super) fn missed_of_all(&self, flow: Flow) -> u64 {
         self.missed[flow as usize]
     }
 
     pub(super) fn miss(&mut self, flow: Flow, time: u64) {
         let missed = &mut self.missed[flow as usize];
         *missed = (*missed).max(time);
+    }
+
+    /// What came in `flow` at `time` could be matched with nothing on `channel`, and more `may_come` in the other one.
+    /// Where the channel's opening was not seen, that may be of another one that has, or had, its number.
+    pub(super) fn unmatched(
+        &mut self,
+        channel: &Channel,
+        flow: Flow,
+        time: u64,
+        may_come: Result<(), Early>,
+    ) {
+        if !channel.known && may_come.is_err() {
+            self.miss(flow, time);
+        }
     }
 
     pub(super) fn recycle(&mut self, open: Open) {
@@ -67,11 +94,15 @@ impl Ledger {
         outcome: Option<Outcome>,
         output: &mut dyn Output,
     ) {
+        if open.start > end {
+            // It is not what ended there.
+            return self.lose(open, Loss::UnpairedRequest, output);
+        }
         let mut digits = [0; 5];
         let returned = (open.returned > 0).then(|| decimal(open.returned, &mut digits));
         let record = open.record(channel, outcome);
         output.transaction(&Transaction {
-            start: open.start.min(end),
+            start: open.start,
             end,
             error: returned.or(error),
             remote_parent: open.parent,
@@ -87,16 +118,24 @@ impl Ledger {
         self.recycle(open);
     }
 
+    /// The oldest in `ring` has to go. Returns whether there is one.
+    pub(super) fn lose_oldest(&mut self, ring: &mut Ring, loss: Loss, output: &mut dyn Output) -> bool {
+        match self.took(ring.pop()) {
+            Some(oldest) => self.lose(oldest, loss, output),
+            None => return false,
+        }
+        true
+    }
+
+    /// Whether there is no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.open >= MAX_OPEN
+    }
+
     /// Adds to what is open; where there is no room, the oldest goes.
     pub(super) fn add(&mut self, ring: &mut Ring, open: Open, output: &mut dyn Output) {
-        if self.open >= MAX_OPEN {
-            match ring.pop() {
-                Some(oldest) => {
-                    self.open -= 1;
-                    self.lose(oldest, Loss::Evicted, output);
-                }
-                None => return self.lose(open, Loss::Evicted, output),
-            }
+        if self.is_full() && !self.lose_oldest(ring, Loss::Evicted, output) {
+            return self.lose(open, Loss::Evicted, output);
         }
         self.open += 1;
         ring.push(open);
@@ -107,22 +146,31 @@ impl Ledger {
         open
     }
 
-    /// What is open in `ring` was cut off at `time`; where its end may have been missed, that cannot be said.
+    /// What is open in `ring` was cut off `at` a time, or, what began later, when it is `known` to both sides. Where its
+    /// end may have been missed, that cannot be said.
     pub(super) fn cut(
         &mut self,
         number: u16,
         ring: &mut Ring,
-        time: u64,
+        (at, known): (u64, Option<u64>),
         missed: bool,
         output: &mut dyn Output,
     ) {
-        while let Some(open) = self.took(ring.pop()) {
-            if missed || open.doubtful || (open.operation == Operation::Deliver && open.no_ack.is_none()) {
-                self.lose(open, Loss::UnpairedRequest, output);
-            } else if open.operation == Operation::Publish && open.tag == 0 {
-                let complete = open.complete;
-                self.report_sent(number, open, complete, output);
+        while ring
+            .front()
+            .is_some_and(|open| open.start <= at || known.is_some())
+            && let Some(open) = self.took(ring.pop())
+        {
+            let of_delivery = open.operation == Operation::Deliver;
+            let unknown = if of_delivery {
+                open.no_ack.is_none()
             } else {
+                open.doubtful
+            };
+            if missed || unknown {
+                self.lose(open, Loss::UnpairedRequest, output);
+            } else {
+                let time = known.filter(|_| open.start > at).unwrap_or(at);
                 self.report(number, open, time, Some(CONNECTION_CLOSED), None, output);
             }
         }
@@ -153,104 +201,28 @@ impl Ledger {
         any
     }
 
-    /// The channel is in confirm mode: what was held is decided, but for what may still be returned.
-    pub(super) fn settle_held(&mut self, number: u16, ring: &mut Ring, output: &mut dyn Output) {
-        while let Some(open) = self.took(ring.pop()) {
-            if open.doubtful || open.mandatory {
-                self.lose(open, Loss::UnpairedRequest, output);
-            } else {
-                let complete = open.complete;
-                self.report_sent(number, open, complete, output);
-            }
-        }
-    }
-
     /// Counts all that is open on a channel as lost.
     pub(super) fn forget(&mut self, channel: &mut Channel, loss: Loss, output: &mut dyn Output) {
         for ring in [
             &mut channel.requests,
             &mut channel.publishes,
+            &mut channel.unnumbered,
+            &mut channel.returnable,
             &mut channel.deliveries,
         ] {
             self.lose_all(ring, loss, output);
         }
+        self.lose_answered(channel, loss, output);
+        for (open, _) in channel.unproved.drain(..) {
+            self.lose(open, loss, output);
+        }
+        self.lose_log(channel, output);
+        self.forget_consumers(channel);
         for content in &mut channel.content {
             if let Some(content) = content.take() {
                 self.lose(content.open, loss, output);
             }
         }
-    }
-
-    /// A publish is complete. Where its last byte was lost (`unseen`), it has no time without its confirm.
-    pub(super) fn published(
-        &mut self,
-        number: u16,
-        channel: &mut Channel,
-        mut open: Open,
-        unseen: bool,
-        output: &mut dyn Output,
-    ) {
-        let complete = open.complete;
-        let sequence = channel.confirms.publish(complete);
-        match channel.confirms.mode {
-            Mode::On => match sequence {
-                Some(sequence) if open.start > self.missed(Flow::ToClient) => {
-                    open.tag = sequence;
-                    self.add(&mut channel.publishes, open, output);
-                }
-                _ => self.lose(open, Loss::UnpairedRequest, output),
-            },
-            _ if unseen => self.lose(open, Loss::UnpairedRequest, output),
-            Mode::Off if !open.mandatory => {
-                channel.unanswered |= 1 << Operation::Publish as u32;
-                self.report_sent(number, open, complete, output);
-            }
-            _ if open.mandatory && open.start <= self.missed(Flow::ToClient) => {
-                self.lose(open, Loss::UnpairedRequest, output)
-            }
-            mode => {
-                open.doubtful = mode == Mode::Unknown;
-                open.tag = 0;
-                if open.doubtful && open.start > self.missed(Flow::ToClient) {
-                    channel.confirms.silent_since.get_or_insert(complete);
-                }
-                self.add(&mut channel.publishes, open, output);
-            }
-        }
-    }
-
-    /// Publishes that nothing was heard of for long enough, at `now`. Returns when to look again.
-    pub(super) fn silence(
-        &mut self,
-        number: u16,
-        channel: &mut Channel,
-        now: u64,
-        output: &mut dyn Output,
-    ) -> Option<u64> {
-        let confirms = &mut channel.confirms;
-        if confirms.mode == Mode::Unknown && confirms.silent_until().is_some_and(|until| now >= until) {
-            confirms.mode = Mode::Off;
-            confirms.silent_since = None;
-            channel
-                .publishes
-                .iter_mut()
-                .for_each(|open| open.doubtful = false);
-        }
-        if channel.confirms.mode == Mode::On {
-            return None;
-        }
-        let unknown = channel.confirms.silent_until();
-        while let Some(open) = channel.publishes.front().filter(|open| !open.doubtful) {
-            let due = open.complete + RETURN_PATIENCE;
-            if open.mandatory && now < due {
-                return Some(unknown.map_or(due, |unknown| unknown.min(due)));
-            }
-            if let Some(open) = self.took(channel.publishes.pop()) {
-                let complete = open.complete;
-                self.report_sent(number, open, complete, output);
-            }
-        }
-        unknown
     }
 }
 
@@ -287,7 +259,7 @@ impl Ledger {
         }
     }
 
-    /// The request that a reply answers, and whether that is certain.
+    /// The request that a reply answers. Where it is doubtful, that is not certain.
     pub(super) fn answer(
         &mut self,
         channel: &mut Channel,
@@ -295,7 +267,8 @@ impl Ledger {
         name: Option<&[u8]>,
         times: Times,
         may_come: Result<(), Early>,
-    ) -> Result<Option<(Open, bool)>, Early> {
+        output: &mut dyn Output,
+    ) -> Result<Option<Open>, Early> {
         let field = match operation {
             Operation::QueueDeclare => Some(Field::Queue),
             Operation::BasicConsume | Operation::BasicCancel => Some(Field::ConsumerTag),
@@ -309,26 +282,113 @@ impl Ledger {
             if channel.known {
                 may_come?;
             }
-            channel.doubt = CONFIRMATIONS;
-            self.miss(Flow::ToClient, times.end);
+            output.lost(Loss::UnpairedResponse, 1);
+            self.doubt(channel, output);
+            channel.miss(Flow::ToClient, times.end);
+            self.unmatched(channel, Flow::ToClient, times.end, may_come);
             return Ok(None);
         };
-        let trusted = channel.answered(&open);
-        Ok(Some((open, trusted)))
+        Ok(Some(open))
     }
 
-    pub(super) fn report_got(
+    /// `request`, which has left, was answered at `end`; of a basic.get, by so many `messages`.
+    ///
+    /// After a loss, requests that were not seen may have a claim to the answer. A client may have one synchronous
+    /// request open on a channel (section 2.2.2), so exchanges in strict alternation show that those were answered.
+    /// Until then it is kept.
+    pub(super) fn answered(
         &mut self,
         number: u16,
-        open: Open,
+        channel: &mut Channel,
+        request: Open,
         end: u64,
-        messages: u64,
+        messages: Option<u64>,
         output: &mut dyn Output,
     ) {
-        let mut record = open.record(number, None);
-        record.message_count = Some(messages);
+        let answered = Answered {
+            request,
+            end,
+            messages,
+        };
+        let alone = channel.requests.len() == 0;
+        if !answered.request.doubtful {
+            if alone {
+                channel.caught_up();
+            }
+            self.sent_until(number, channel, answered.request.start.saturating_sub(1), output);
+            self.report_answered(number, answered, output);
+        } else if alone && !channel.pipelined && channel.doubt > 0 {
+            channel.doubt -= 1;
+            channel.answered.push(answered);
+            if channel.doubt == 0 {
+                self.trust(number, channel, output);
+            }
+        } else {
+            self.lose(answered.request, Loss::UnpairedRequest, output);
+        }
+    }
+
+    /// What was answered while that was not certain was answered by its own.
+    pub(super) fn trust(&mut self, number: u16, channel: &mut Channel, output: &mut dyn Output) {
+        for answered in std::mem::take(&mut channel.answered) {
+            let request = &answered.request;
+            let tag = request.get(Field::ConsumerTag).unwrap_or_default();
+            match request.operation {
+                Operation::BasicConsume => {
+                    let no_ack = request.no_ack == Some(true);
+                    let queue = request.get(Field::Queue);
+                    self.add_consumer(channel, tag.as_bytes(), queue, no_ack, output);
+                    self.resolve(number, channel, tag, no_ack, answered.end, output);
+                }
+                Operation::BasicCancel => self.forget_consumer(channel, tag.as_bytes()),
+                _ => {}
+            }
+            self.report_answered(number, answered, output);
+        }
+    }
+
+    /// The broker said that it is done with a channel: there is no request left without an answer, and no answer
+    /// without its request was seen, so every one had its own.
+    pub(super) fn all_answered(
+        &mut self,
+        number: u16,
+        channel: &mut Channel,
+        missed: [bool; 2],
+        output: &mut dyn Output,
+    ) {
+        if missed == [false; 2] && channel.requests.len() == 0 && !channel.pipelined {
+            self.trust(number, channel, output);
+        }
+    }
+
+    pub(super) fn forget_consumers(&mut self, channel: &mut Channel) {
+        self.consumers -= channel.consumers.drain(..).count();
+    }
+
+    /// Requests and replies may have been lost: which belong together has to be proved anew.
+    pub(super) fn doubt(&mut self, channel: &mut Channel, output: &mut dyn Output) {
+        channel.doubt = CONFIRMATIONS;
+        self.lose_answered(channel, Loss::UnpairedRequest, output);
+    }
+
+    fn lose_answered(&mut self, channel: &mut Channel, loss: Loss, output: &mut dyn Output) {
+        for answered in channel.answered.drain(..) {
+            self.lose(answered.request, loss, output);
+        }
+    }
+
+    fn report_answered(&mut self, number: u16, answered: Answered, output: &mut dyn Output) {
+        let Answered {
+            request,
+            end,
+            messages,
+        } = answered;
+        // A message that basic.get brought without acknowledgement to come is settled by that.
+        let automatic = messages == Some(1) && request.no_ack == Some(true);
+        let mut record = request.record(number, automatic.then_some(Outcome::Auto));
+        record.message_count = messages;
         output.transaction(&Transaction {
-            start: open.start.min(end),
+            start: request.start,
             end,
             error: None,
             remote_parent: None,
@@ -336,92 +396,36 @@ impl Ledger {
             parent: None,
             record: Record::Amqp(record),
         });
-        self.recycle(open);
+        self.recycle(request);
     }
 
-    /// The consumer settles deliveries.
-    #[expect(clippy::too_many_arguments, reason = "what a settlement consists of")]
-    pub(super) fn settle(
+    /// What a channel knows of a consumer, in place of what it knew of one of this tag.
+    pub(super) fn add_consumer(
         &mut self,
-        number: u16,
         channel: &mut Channel,
-        (tag, multiple): (u64, bool),
-        times: Times,
-        outcome: Outcome,
-        error: Option<&str>,
-        may_come: Result<(), Early>,
+        tag: &[u8],
+        queue: Option<&str>,
+        no_ack: bool,
         output: &mut dyn Output,
-    ) -> Result<(), Early> {
-        // Tags ascend: up to the last one, none is still to come but that of the message on its way.
-        let last = channel
-            .content_tag()
-            .map(|tag| tag.saturating_sub(1))
-            .or(channel.last_tag);
-        if tag == 0 || last.is_none_or(|last| tag > last) {
-            may_come?;
+    ) {
+        self.forget_consumer(channel, tag);
+        let Ok(tag) = std::str::from_utf8(tag) else {
+            return;
+        };
+        if self.consumers >= MAX_CONSUMERS {
+            return output.lost(Loss::Evicted, 1);
         }
-        if channel
-            .closing
-            .is_some_and(|closing| closing.by_server && times.end > closing.at)
-        {
-            // The broker does not listen any more.
-            return Ok(());
-        }
-        // Tag 0 means all there are.
-        let until = if tag == 0 { u64::MAX } else { tag };
-        let mut any = false;
-        while let Some(open) = self.took(channel.deliveries.settled(until, multiple)) {
-            any = true;
-            if open.start > times.end {
-                self.lose(open, Loss::UnpairedRequest, output);
-                continue;
-            }
-            self.report(number, open, times.end, error, Some(outcome), output);
-        }
-        if !any {
-            self.miss(Flow::ToServer, times.end);
-            output.lost(Loss::UnpairedResponse, 1);
-        }
-        Ok(())
+        self.consumers += 1;
+        let (tag, queue) = (tag.into(), queue.map(Into::into));
+        channel.consumers.push(Consumer { tag, queue, no_ack });
     }
 
-    /// The broker confirms publishes.
-    #[expect(clippy::too_many_arguments, reason = "what a confirm consists of")]
-    pub(super) fn confirm(
-        &mut self,
-        number: u16,
-        channel: &mut Channel,
-        (tag, multiple): (u64, bool),
-        times: Times,
-        outcome: Outcome,
-        may_come: Result<(), Early>,
-        output: &mut dyn Output,
-    ) -> Result<(), Early> {
-        let early = channel.confirms.next.is_some_and(|next| tag >= next);
-        if early || (channel.known && channel.confirms.mode != Mode::On) {
-            may_come?;
-            channel.confirms.lose_publishes();
-        }
-        if channel.confirms.mode != Mode::On {
-            self.settle_held(number, &mut channel.publishes, output);
-        }
-        channel.confirms.confirmed(tag, times.end);
-        let error = (outcome == Outcome::Nack).then_some("nack");
-        // RabbitMQ does not send tag 0; it would mean all, as for deliveries.
-        let until = if tag == 0 { u64::MAX } else { tag };
-        let mut any = false;
-        while let Some(open) = self.took(channel.publishes.settled(until, multiple)) {
-            any = true;
-            if open.start > times.end {
-                self.lose(open, Loss::UnpairedRequest, output);
-                continue;
-            }
-            self.report(number, open, times.end, error, Some(outcome), output);
-        }
-        if !any {
-            output.lost(Loss::UnpairedResponse, 1);
-        }
-        Ok(())
+    pub(super) fn forget_consumer(&mut self, channel: &mut Channel, tag: &[u8]) {
+        let before = channel.consumers.len();
+        channel
+            .consumers
+            .retain(|consumer| consumer.tag.as_bytes() != tag);
+        self.consumers -= before - channel.consumers.len();
     }
 
     /// Gives an exception to the request that it names. Returns whether there is one.
@@ -433,10 +437,12 @@ impl Ledger {
         time: u64,
         output: &mut dyn Output,
     ) -> bool {
-        if !channel.could_have_caused(exception) {
+        if !channel.could_have_caused(exception, time) {
             return false;
         }
-        let names = |open: &Open| frames::number(open.operation) == (exception.class, exception.method);
+        let names = |open: &Open| {
+            frames::number(open.operation) == (exception.class, exception.method) && open.start <= time
+        };
         let ring = if frames::number(Operation::Publish) == (exception.class, exception.method) {
             &mut channel.publishes
         } else {
@@ -457,6 +463,25 @@ impl Ledger {
         true
     }
 
+    /// No request is proved to have caused an exception. One that may have is not known to be merely cut off.
+    pub(super) fn lose_suspects(
+        &mut self,
+        channel: &mut Channel,
+        exception: Exception,
+        time: u64,
+        output: &mut dyn Output,
+    ) {
+        let named = (exception.class, exception.method);
+        let names = |open: &Open| frames::number(open.operation) == named && open.start <= time;
+        // Of publishes it would be the oldest.
+        if channel.publishes.front().is_some_and(names) {
+            self.lose_oldest(&mut channel.publishes, Loss::UnpairedRequest, output);
+        }
+        while let Some(open) = self.took(channel.requests.take_where(names)) {
+            self.lose(open, Loss::UnpairedRequest, output);
+        }
+    }
+
     /// A channel is closed: since `at`, and known to both sides at `known`.
     pub(super) fn cut_channel(
         &mut self,
@@ -468,19 +493,13 @@ impl Ledger {
         output: &mut dyn Output,
     ) {
         let [missed_to_server, missed_to_client] = missed;
-        let end = |ring: &Ring| {
-            if ring.last_start().is_some_and(|start| start > at) {
-                known
-            } else {
-                at
-            }
-        };
-        let time = end(&channel.deliveries);
-        self.cut(number, &mut channel.deliveries, time, missed_to_server, output);
-        let time = end(&channel.requests);
-        self.cut(number, &mut channel.requests, time, missed_to_client, output);
-        let time = end(&channel.publishes);
-        self.cut(number, &mut channel.publishes, time, missed_to_client, output);
+        let times = (at, Some(known));
+        self.cut(number, &mut channel.deliveries, times, missed_to_server, output);
+        self.cut(number, &mut channel.requests, times, missed_to_client, output);
+        self.cut(number, &mut channel.publishes, times, missed_to_client, output);
+        if !missed_to_client {
+            self.sent_until(number, channel, u64::MAX, output);
+        }
         self.forget(channel, Loss::UnpairedRequest, output);
     }
 }

@@ -1,12 +1,11 @@
 //! Frames to transactions.
 
 use super::NAME;
-use super::channel::{
-    CONFIRMATIONS, Channel, Closing, Content, ContentKind, Field, Mode, Open, RETURN_PATIENCE,
-};
-use super::frames::{self, Chain, ContentHeader, Exception, Frame, FrameType, HEADER, Method};
+use super::channel::{Channel, Closing, Content, ContentKind, Field};
+use super::confirms::RETURN_PATIENCE;
+use super::frames::{self, ContentHeader, Exception, Frame, FrameType, HEADER, Method};
 use super::ledger::{Early, Ledger, Times};
-use super::record::{Operation, Outcome};
+use super::record::Operation;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
@@ -20,26 +19,28 @@ const REPLY_SUCCESS: u16 = 200;
 
 /// One flow of the connection.
 #[derive(Debug, Default)]
-struct Side {
+pub(super) struct Side {
     /// A place where frames begin is to be found first.
-    lost: bool,
+    pub(super) lost: bool,
     /// The loss is one of bytes that were to come, not the connection being older than the observation.
-    gap: bool,
+    pub(super) gap: bool,
     /// Time of the last byte before the gap.
-    gap_begin: u64,
+    pub(super) gap_begin: u64,
     /// Time of the last byte taken.
-    last: u64,
+    pub(super) last: u64,
+    /// Time of the frame that waited for the other flow last: what was before it has been taken.
+    pub(super) waits: u64,
     /// The body frame that is being skipped: its channel and size.
-    body: Option<(u16, u32)>,
+    pub(super) body: Option<(u16, u32)>,
 }
 
 /// A connection that speaks AMQP.
 pub(super) struct Amqp {
-    sides: [Side; 2],
+    pub(super) sides: [Side; 2],
     pub(super) channels: HashMap<u16, Channel>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// As negotiated.
-    frame_max: Option<u32>,
+    pub(super) frame_max: Option<u32>,
     /// When to look for publishes that nothing was heard of.
     look_at: Option<u64>,
     /// When connection.close went by.
@@ -69,11 +70,16 @@ impl Amqp {
     /// Whether what a frame of `flow`, seen at `time`, refers to can still come on the other one.
     pub(super) fn may_come(&self, flow: Flow, waited: bool, time: u64) -> Result<(), Early> {
         let other = &self.sides[flow.opposite() as usize];
-        if waited || other.lost || other.last > time {
+        if waited || other.lost || other.last.max(other.waits) > time {
             Ok(())
         } else {
             Err(Early)
         }
+    }
+
+    /// Whether the client is known not to have gone on to another channel of the same number by `time`.
+    pub(super) fn is_abreast(&self, time: u64) -> bool {
+        self.sides[Flow::ToServer as usize].last <= time
     }
 
     /// The channel of this number, made up where it is older than the observation; `None` where there is no room.
@@ -90,105 +96,18 @@ impl Amqp {
         Some((channel, &mut self.ledger))
     }
 
-    /// Finds a place where frames begin. `Err` is how many bytes are none, for now.
-    fn resync(&mut self, flow: Flow, input: &Input<'_>) -> Result<usize, usize> {
-        let mut at = 0;
-        loop {
-            if input.chunk_starts_at(at) {
-                match frames::chain(&input.bytes[at..], self.frame_max) {
-                    Chain::Maybe => return Err(at),
-                    Chain::Yes(found) if found == flow => return Ok(at),
-                    Chain::Either => return Ok(at),
-                    _ => {}
-                }
-            }
-            match input.next_chunk(at + 1) {
-                Some(next) => at = next,
-                None => return Err(input.bytes.len()),
-            }
-        }
-    }
-
-    /// Frames of `flow` are known again, from `input` on.
-    fn resynced(&mut self, flow: Flow, time: u64, output: &mut dyn Output) {
-        let other = &self.sides[flow.opposite() as usize];
-        let other_lost = other.lost;
-        let other_missed = self.ledger.missed(flow.opposite());
-        let side = &mut self.sides[flow as usize];
-        side.lost = false;
-        if side.gap {
-            self.ledger.miss(flow, time);
-        }
-        let missed = self.ledger.missed(flow);
-        let overlap = side.gap && (other_lost || (other_missed > 0 && other_missed >= side.gap_begin));
-        side.gap = false;
-        let ledger = &mut self.ledger;
-        if overlap {
-            // A channel may have been closed and opened anew.
-            for channel in self.channels.values_mut() {
-                ledger.forget(channel, Loss::UnpairedRequest, output);
-            }
-            self.channels.clear();
-            for flow in [Flow::ToServer, Flow::ToClient] {
-                ledger.miss(flow, self.sides[flow as usize].last);
-            }
-            return;
-        }
-        for channel in self.channels.values_mut() {
-            match flow {
-                Flow::ToServer => {
-                    ledger.lose_until(&mut channel.deliveries, missed, output);
-                }
-                Flow::ToClient => {
-                    if ledger.lose_until(&mut channel.requests, missed, output) {
-                        channel.doubt = CONFIRMATIONS;
-                    }
-                    if channel.confirms.mode == Mode::On {
-                        ledger.lose_until(&mut channel.publishes, missed, output);
-                    }
-                    // They may have been returned.
-                    let returnable = |open: &Open| open.mandatory && open.start <= missed;
-                    while let Some(open) = ledger.took(channel.publishes.take_where(returnable)) {
-                        ledger.lose(open, Loss::UnpairedRequest, output);
-                    }
-                    channel.confirms.lose_confirms();
-                }
-            }
-        }
-    }
-
-    /// Bytes of `flow` are missing.
-    fn lose_track(&mut self, flow: Flow, output: &mut dyn Output) {
-        let side = &mut self.sides[flow as usize];
-        if !side.gap {
-            (side.gap, side.gap_begin) = (true, side.last);
-        }
-        (side.lost, side.body) = (true, None);
-        for channel in self.channels.values_mut() {
-            channel.known = false;
-            if let Some(content) = channel.content[flow as usize].take() {
-                self.ledger.lose(content.open, Loss::UnpairedRequest, output);
-            }
-            match flow {
-                Flow::ToServer => {
-                    channel.confirms.lose_publishes();
-                    channel.doubt = CONFIRMATIONS;
-                    channel.last_queue = None;
-                }
-                Flow::ToClient => {
-                    channel.confirms.lose_confirms();
-                }
-            }
-        }
-    }
-
     /// The broker has been heard until `now`: what it did not answer by now may be due.
     fn look(&mut self, now: u64, output: &mut dyn Output) {
         if self.look_at.is_none_or(|at| now < at) {
             return;
         }
         self.look_at = None;
-        for (&number, channel) in &mut self.channels {
+        // On one that is closed nothing more is confirmed.
+        let open = self
+            .channels
+            .iter_mut()
+            .filter(|(_, channel)| channel.closing.is_none());
+        for (&number, channel) in open {
             if let Some(next) = self.ledger.silence(number, channel, now, output) {
                 self.look_at = Some(self.look_at.map_or(next, |at| at.min(next)));
             }
@@ -232,13 +151,22 @@ impl Amqp {
         }
         match (method, flow) {
             (Method::TuneOk { frame_max }, _) => self.frame_max = (frame_max > 0).then_some(frame_max),
-            (Method::ConnectionClose(exception), _) => self.close_connection(flow, exception, times, output),
+            (Method::ConnectionClose(exception), _) => {
+                if exception.names_a_method() {
+                    self.may_come(flow, waited, times.end)?;
+                }
+                self.close_connection(flow, exception, times, output);
+            }
             (Method::ConnectionCloseOk, _) => {
                 if self.closing.is_none() {
                     self.may_come(flow, waited, times.end)?;
                 }
-                let time = self.closing.unwrap_or(times.end);
-                self.cut_all(time, output);
+                let closed = self.closing.unwrap_or(times.end);
+                self.cut_all(closed, times.end, output);
+            }
+            (Method::Blocked(blocked), _) => {
+                self.ledger.listens_since = if blocked { u64::MAX } else { times.end };
+                self.look_at = Some(times.end);
             }
             (Method::ChannelOpen, _) => return self.open_channel(number, times, waited, output),
             (Method::ChannelOpenOk, _) => {
@@ -248,7 +176,10 @@ impl Amqp {
                 }
             }
             (Method::ChannelClose(exception), _) => {
-                if !self.channels.contains_key(&number) {
+                let caused = |channel: &Channel| {
+                    !exception.names_a_method() || channel.could_have_caused(exception, times.end)
+                };
+                if !self.channels.get(&number).is_some_and(caused) {
                     self.may_come(flow, waited, times.end)?;
                 }
                 self.close_channel(flow, number, exception, times, output);
@@ -276,7 +207,7 @@ impl Amqp {
             self.may_come(Flow::ToServer, waited, times.end)?;
         }
         // What is opened while replies are missed may have been refused, unseen.
-        let known = !self.lost(Flow::ToClient) && times.start > self.ledger.missed(Flow::ToClient);
+        let known = !self.lost(Flow::ToClient) && times.start > self.ledger.missed_of_all(Flow::ToClient);
         let mut channel = Channel::new(known);
         channel.opened = times.start;
         self.replace_channel(number, channel, output);
@@ -312,16 +243,20 @@ impl Amqp {
                 by_server: flow == Flow::ToClient,
             });
         }
+        // What begins later is cut off when the other side knows.
+        let cut = (times.end, None);
         if flow == Flow::ToServer {
-            ledger.cut(number, &mut channel.deliveries, times.end, false, output);
+            ledger.cut(number, &mut channel.deliveries, cut, false, output);
             return;
         }
         if exception.code != REPLY_SUCCESS && !ledger.attribute(number, channel, exception, times.end, output)
         {
-            output.lost(Loss::Unattributed, 1);
+            ledger.lose_suspects(channel, exception, times.end, output);
+            unattributed(exception.code, output);
         }
-        ledger.cut(number, &mut channel.requests, times.end, false, output);
-        ledger.cut(number, &mut channel.publishes, times.end, false, output);
+        ledger.cut(number, &mut channel.requests, cut, false, output);
+        ledger.cut(number, &mut channel.publishes, cut, false, output);
+        ledger.sent_until(number, channel, u64::MAX, output);
     }
 
     fn channel_closed(
@@ -344,6 +279,9 @@ impl Amqp {
         };
         match closing {
             Some(closing) => {
+                if !closing.by_server {
+                    self.ledger.all_answered(number, &mut channel, missed, output);
+                }
                 self.ledger
                     .cut_channel(number, &mut channel, closing.at, times.end, missed, output)
             }
@@ -361,7 +299,7 @@ impl Amqp {
         let mut candidates = self
             .channels
             .iter_mut()
-            .filter(|(_, channel)| channel.could_have_caused(exception));
+            .filter(|(_, channel)| channel.could_have_caused(exception, times.end));
         let attributed = match (candidates.next(), candidates.next()) {
             (Some((&number, channel)), None) => {
                 ledger.attribute(number, channel, exception, times.end, output)
@@ -369,17 +307,20 @@ impl Amqp {
             _ => false,
         };
         if !attributed {
-            output.lost(Loss::Unattributed, 1);
+            for channel in self.channels.values_mut() {
+                ledger.lose_suspects(channel, exception, times.end, output);
+            }
+            unattributed(exception.code, output);
         }
     }
 
-    /// All that is open was cut off at `time`.
-    fn cut_all(&mut self, time: u64, output: &mut dyn Output) {
+    /// All that is open was cut off: since `at`, and known to both sides at `known`.
+    fn cut_all(&mut self, at: u64, known: u64, output: &mut dyn Output) {
         let missed = [self.lost(Flow::ToServer), self.lost(Flow::ToClient)];
         for (number, mut channel) in self.channels.drain() {
-            let at = channel.closing.map_or(time, |closing| closing.at);
+            let at = channel.closing.map_or(at, |closing| closing.at);
             self.ledger
-                .cut_channel(number, &mut channel, at, time, missed, output);
+                .cut_channel(number, &mut channel, at, known, missed, output);
         }
     }
 
@@ -445,15 +386,16 @@ impl Amqp {
         match kind {
             ContentKind::Publish => {
                 ledger.published(number, channel, open, unseen, output);
-                if channel.publishes.len() > 0 && channel.confirms.mode != Mode::On {
+                if channel.unnumbered.len() + channel.returnable.len() > 0 {
                     self.look_at.get_or_insert(time + RETURN_PATIENCE);
                 }
                 return;
             }
             ContentKind::Return(code) => {
                 if !channel.returned(&open, code) {
-                    ledger.miss(Flow::ToClient, time);
-                    output.lost(Loss::Unattributed, 1);
+                    channel.miss(Flow::ToClient, time);
+                    ledger.unmatched(channel, Flow::ToClient, time, Err(Early));
+                    unattributed(code, output);
                 }
                 ledger.recycle(open);
                 return;
@@ -461,34 +403,31 @@ impl Amqp {
             ContentKind::Got => {
                 let request = channel
                     .requests
-                    .take_where(|request| request.operation == Operation::Get && request.start <= time);
+                    .take_where(|request| request.operation == Operation::Get && request.start <= open.start);
                 match ledger.took(request) {
-                    Some(request) => {
-                        if channel.answered(&request) && !unseen {
-                            ledger.report_got(number, request, time, 1, output);
-                        } else {
-                            ledger.lose(request, Loss::UnpairedRequest, output);
-                        }
+                    Some(request) if unseen => ledger.lose(request, Loss::UnpairedRequest, output),
+                    Some(request) => ledger.answered(number, channel, request, time, Some(1), output),
+                    None => {
+                        output.lost(Loss::UnpairedResponse, 1);
+                        ledger.doubt(channel, output);
+                        channel.miss(Flow::ToClient, time);
+                        ledger.unmatched(channel, Flow::ToClient, time, Err(Early));
                     }
-                    None => output.lost(Loss::UnpairedResponse, 1),
                 }
                 if open.no_ack == Some(true) {
                     ledger.recycle(open);
                     return;
                 }
             }
-            ContentKind::Deliver if open.no_ack == Some(true) && unseen => {
-                ledger.lose(open, Loss::UnpairedRequest, output);
-                return;
-            }
             ContentKind::Deliver if open.no_ack == Some(true) => {
-                open.start = time;
-                ledger.report(number, open, time, None, Some(Outcome::Auto), output);
+                open.doubtful = unseen;
+                ledger.report_automatic(number, open, output);
                 return;
             }
             ContentKind::Deliver => {}
         }
-        if open.start <= ledger.missed(Flow::ToServer) {
+        open.doubtful = unseen;
+        if open.start <= ledger.missed(channel, Flow::ToServer) {
             ledger.lose(open, Loss::UnpairedRequest, output);
         } else if channel.deliveries.last_tag().is_some_and(|last| last >= open.tag) {
             ledger.lose(open, Loss::Refused, output);
@@ -496,6 +435,12 @@ impl Amqp {
             ledger.add(&mut channel.deliveries, open, output);
         }
     }
+}
+
+/// No request can be proved to have caused this.
+fn unattributed(code: u16, output: &mut dyn Output) {
+    output.lost(Loss::Unattributed, 1);
+    output.unattributed(code);
 }
 
 impl Protocol for Amqp {
@@ -560,6 +505,7 @@ impl Protocol for Amqp {
                                 let taken =
                                     self.method(flow, header.channel, method, times, input.waited, output);
                                 if let Err(Early) = taken {
+                                    self.sides[flow as usize].waits = times.start;
                                     return Progress::new(at, Then::Blocked);
                                 }
                                 true
@@ -601,7 +547,7 @@ impl Protocol for Amqp {
         if !self.lost(Flow::ToClient) {
             self.look(time, output);
         }
-        self.cut_all(time, output);
+        self.cut_all(self.closing.unwrap_or(time), time, output);
     }
 
     fn abandon(&mut self, output: &mut dyn Output) {

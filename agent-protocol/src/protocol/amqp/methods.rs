@@ -1,10 +1,13 @@
 //! What the methods of a channel do, by who sent them.
 
-use super::channel::{CONFIRMATIONS, ContentKind, Field, Mode, Open};
+use super::channel::{ContentKind, Field, Open};
+use super::confirms::Mode;
 use super::frames::Method;
 use super::ledger::{Early, Times};
 use super::matcher::Amqp;
 use super::record::{Operation, Outcome};
+use super::ring::Ring;
+use super::settlement::Settlement;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::Flow;
@@ -35,53 +38,40 @@ impl Amqp {
                 ledger.begin(channel, Flow::ToServer, open, ContentKind::Publish, output);
             }
             Method::Ack { tag, multiple } => {
-                ledger.settle(
-                    number,
-                    channel,
-                    (tag, multiple),
-                    times,
-                    Outcome::Ack,
-                    None,
-                    may_come,
-                    output,
-                )?;
+                let settlement = Settlement {
+                    outcome: Outcome::Ack,
+                    error: None,
+                    time: times.end,
+                };
+                ledger.settle(number, channel, (tag, multiple), settlement, may_come, output)?;
             }
             Method::Nack {
                 tag,
                 multiple,
                 requeue,
             } => {
-                let outcome = if requeue { Outcome::Requeue } else { Outcome::Nack };
-                ledger.settle(
-                    number,
-                    channel,
-                    (tag, multiple),
-                    times,
-                    outcome,
-                    Some("nack"),
-                    may_come,
-                    output,
-                )?;
+                let settlement = Settlement {
+                    outcome: if requeue { Outcome::Requeue } else { Outcome::Nack },
+                    error: Some("nack"),
+                    time: times.end,
+                };
+                ledger.settle(number, channel, (tag, multiple), settlement, may_come, output)?;
             }
             Method::Reject { tag, requeue } => {
-                let outcome = if requeue {
-                    Outcome::Requeue
-                } else {
-                    Outcome::Reject
+                let settlement = Settlement {
+                    outcome: if requeue {
+                        Outcome::Requeue
+                    } else {
+                        Outcome::Reject
+                    },
+                    error: Some("reject"),
+                    time: times.end,
                 };
-                ledger.settle(
-                    number,
-                    channel,
-                    (tag, false),
-                    times,
-                    outcome,
-                    Some("reject"),
-                    may_come,
-                    output,
-                )?;
+                ledger.settle(number, channel, (tag, false), settlement, may_come, output)?;
             }
             Method::Request(operation, arguments) => {
                 let mut open = Open::new(operation, times.start, ledger.text());
+                open.complete = times.end;
                 open.set(Field::Exchange, arguments.exchange);
                 open.set(Field::RoutingKey, arguments.routing_key);
                 let last = channel.last_queue.as_deref().map(str::as_bytes);
@@ -105,10 +95,9 @@ impl Amqp {
                             .map(Into::into);
                     }
                     Operation::BasicConsume => {
-                        if let Some(tag) = arguments.consumer_tag.filter(|tag| !tag.is_empty())
-                            && !channel.add_consumer(tag, open.get(Field::Queue), arguments.no_ack)
-                        {
-                            output.lost(Loss::Evicted, 1);
+                        if let Some(tag) = arguments.consumer_tag.filter(|tag| !tag.is_empty()) {
+                            let queue = open.get(Field::Queue);
+                            ledger.add_consumer(channel, tag, queue, arguments.no_ack, output);
                         }
                     }
                     Operation::BasicCancel => {
@@ -118,37 +107,29 @@ impl Amqp {
                         open.set(Field::Queue, queue.map(str::as_bytes));
                         open.set(Field::ConsumerTag, tag);
                         if let (true, Some(tag)) = (arguments.no_wait, tag) {
-                            channel.forget_consumer(tag);
+                            ledger.forget_consumer(channel, tag);
                         }
                     }
-                    Operation::BasicRecover => {
+                    Operation::BasicRecover if arguments.requeue => {
                         // All that is not acknowledged goes back to its queue.
-                        while let Some(open) = ledger.took(channel.deliveries.pop()) {
-                            ledger.report(number, open, times.end, None, Some(Outcome::Requeue), output);
-                        }
+                        may_come?;
+                        ledger.recover(number, channel, times.end, times.end, output);
                     }
-                    Operation::ConfirmSelect if channel.confirms.mode != Mode::On => {
-                        ledger.settle_held(number, &mut channel.publishes, output);
-                        channel.confirms.select();
-                    }
-                    // A channel is in confirm mode or transactional, never both.
-                    Operation::TxSelect if channel.confirms.mode == Mode::Unknown => {
-                        channel.confirms.mode = Mode::Off;
-                        channel
-                            .publishes
-                            .iter_mut()
-                            .for_each(|open| open.doubtful = false);
-                    }
+                    Operation::ConfirmSelect => ledger.select_confirms(channel, output),
                     _ => {}
                 }
                 if arguments.no_wait {
-                    channel.unanswered |= 1 << operation as u32;
+                    ledger.consumes_unanswered |=
+                        matches!(operation, Operation::BasicConsume | Operation::BasicCancel);
+                    channel.went_unanswered(operation);
                     ledger.report_sent(number, open, times.end, output);
-                } else if times.start <= ledger.missed(Flow::ToClient) {
-                    channel.doubt = CONFIRMATIONS;
+                } else if times.start <= ledger.missed(channel, Flow::ToClient) {
+                    ledger.doubt(channel, output);
                     ledger.lose(open, Loss::UnpairedRequest, output);
                 } else {
+                    channel.asked();
                     open.doubtful = channel.doubt > 0;
+                    open.requeue = arguments.requeue;
                     channel.pipelined |= channel.requests.len() > 0;
                     ledger.add(&mut channel.requests, open, output);
                 }
@@ -167,6 +148,7 @@ impl Amqp {
         output: &mut dyn Output,
     ) -> Result<(), Early> {
         let may_come = self.may_come(Flow::ToClient, waited, times.end);
+        let abreast = self.is_abreast(times.end);
         if !self.channels.contains_key(&number) {
             self.may_come(Flow::ToClient, waited, times.end)?;
         }
@@ -175,16 +157,27 @@ impl Amqp {
         };
         match method {
             Method::Reply(operation, name) => {
-                if operation == Operation::ConfirmSelect && channel.confirms.mode == Mode::Unknown {
-                    ledger.settle_held(number, &mut channel.publishes, output);
-                    channel.confirms.select();
+                match operation {
+                    // What asked for it was lost: what was published before is in confirm mode, or not.
+                    Operation::ConfirmSelect if channel.confirms.mode == Mode::Unknown => {
+                        ledger.select_confirms(channel, output);
+                    }
+                    // A channel is in confirm mode or transactional, never both.
+                    Operation::TxSelect | Operation::TxCommit | Operation::TxRollback
+                        if channel.confirms.mode == Mode::Unknown && abreast =>
+                    {
+                        ledger.without_confirms(number, channel, output);
+                    }
+                    _ => {}
                 }
-                let Some((mut open, trusted)) = ledger.answer(channel, operation, name, times, may_come)?
-                else {
-                    output.lost(Loss::UnpairedResponse, 1);
-                    if operation == Operation::BasicConsume {
+                let Some(mut open) = ledger.answer(channel, operation, name, times, may_come, output)? else {
+                    match operation {
                         // A consumer whose request was not seen; one of its name is not it.
-                        channel.forget_consumer(name.unwrap_or_default());
+                        Operation::BasicConsume => ledger.forget_consumer(channel, name.unwrap_or_default()),
+                        Operation::BasicRecover => {
+                            ledger.lose_all(&mut channel.deliveries, Loss::UnpairedRequest, output);
+                        }
+                        _ => {}
                     }
                     return Ok(());
                 };
@@ -192,35 +185,36 @@ impl Amqp {
                     Operation::QueueDeclare => {
                         let server_named = open.get(Field::Queue).is_none();
                         open.set(Field::Queue, name);
-                        let later = channel
-                            .requests
-                            .iter_mut()
-                            .any(|open| open.operation == operation);
-                        if server_named && trusted && !later {
+                        let later = channel.requests.iter().any(|open| open.operation == operation);
+                        if server_named && !open.doubtful && !later {
                             channel.last_queue = open.get(Field::Queue).map(Into::into);
                         }
                     }
                     Operation::BasicConsume => {
                         open.set(Field::ConsumerTag, name);
-                        let (tag, no_ack) = (name.unwrap_or_default(), open.no_ack == Some(true));
-                        if trusted && !channel.add_consumer(tag, open.get(Field::Queue), no_ack) {
-                            output.lost(Loss::Evicted, 1);
+                        if !open.doubtful {
+                            let (tag, no_ack) = (name.unwrap_or_default(), open.no_ack == Some(true));
+                            ledger.add_consumer(channel, tag, open.get(Field::Queue), no_ack, output);
                         }
                     }
-                    Operation::BasicCancel => channel.forget_consumer(name.unwrap_or_default()),
+                    Operation::BasicCancel => ledger.forget_consumer(channel, name.unwrap_or_default()),
+                    // What crossed the request on its way went back, too.
+                    Operation::BasicRecover if open.doubtful => {
+                        ledger.lose_all(&mut channel.deliveries, Loss::UnpairedRequest, output);
+                    }
+                    Operation::BasicRecover if open.requeue => {
+                        ledger.recover(number, channel, open.complete, open.complete, output);
+                        ledger.recover(number, channel, u64::MAX, times.end, output);
+                    }
                     _ => {}
                 }
-                if trusted {
-                    ledger.report(number, open, times.end, None, None, output);
-                } else {
-                    ledger.lose(open, Loss::UnpairedRequest, output);
+                ledger.answered(number, channel, open, times.end, None, output);
+            }
+            Method::GetEmpty => {
+                if let Some(open) = ledger.answer(channel, Operation::Get, None, times, may_come, output)? {
+                    ledger.answered(number, channel, open, times.end, Some(0), output);
                 }
             }
-            Method::GetEmpty => match ledger.answer(channel, Operation::Get, None, times, may_come)? {
-                Some((open, true)) => ledger.report_got(number, open, times.end, 0, output),
-                Some((open, false)) => ledger.lose(open, Loss::UnpairedRequest, output),
-                None => output.lost(Loss::UnpairedResponse, 1),
-            },
             Method::GetOk {
                 tag,
                 redelivered,
@@ -230,8 +224,8 @@ impl Amqp {
                 // The request leaves when the message is complete.
                 let request = channel
                     .requests
-                    .iter_mut()
-                    .find(|open| open.operation == Operation::Get);
+                    .iter()
+                    .find(|open| open.operation == Operation::Get && open.start <= times.start);
                 if request.is_none() && channel.known {
                     may_come?;
                 }
@@ -280,9 +274,10 @@ impl Amqp {
                 exchange,
                 routing_key,
             } => {
-                if !channel
-                    .publishes
-                    .iter()
+                let rings = [&channel.publishes, &channel.unnumbered, &channel.returnable];
+                if !rings
+                    .into_iter()
+                    .flat_map(Ring::iter)
                     .any(|open| open.may_be(exchange, routing_key))
                 {
                     may_come?;
@@ -314,7 +309,7 @@ impl Amqp {
                     output,
                 )?;
             }
-            Method::Cancelled { consumer_tag } => channel.forget_consumer(consumer_tag),
+            Method::Cancelled { consumer_tag } => ledger.forget_consumer(channel, consumer_tag),
             _ => {}
         }
         Ok(())
