@@ -69,8 +69,13 @@ impl Status {
 
     /// The value of `grpc-status`; what is no number means UNKNOWN.
     pub fn parse(value: &[u8]) -> Status {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-        number.map_or(Status::UNKNOWN, Status)
+        let number = value.iter().try_fold(0u32, |number, byte| match byte {
+            b'0'..=b'9' => number.checked_mul(10)?.checked_add(u32::from(byte - b'0')),
+            _ => None,
+        });
+        number
+            .filter(|_| !value.is_empty())
+            .map_or(Status::UNKNOWN, Status)
     }
 
     /// Its name; `None` for a code that the specification does not know.
@@ -344,7 +349,9 @@ mod tests {
         assert_eq!(Status::parse(b"0"), Status::OK);
         assert_eq!(Status::parse(b"16").name(), Some("UNAUTHENTICATED"));
         assert_eq!(Status::parse(b"4").name(), Some("DEADLINE_EXCEEDED"));
-        assert_eq!(Status::parse(b"x"), Status::UNKNOWN);
+        for bad in [&b"x"[..], b"", b"+5", b"-1", b" 5", b"4294967296"] {
+            assert_eq!(Status::parse(bad), Status::UNKNOWN);
+        }
         assert_eq!(Status::parse(b"77").name(), None);
         assert_eq!(Status::of_http(200), Status::UNKNOWN);
         assert_eq!(Status::of_http(404), Status::UNIMPLEMENTED);

@@ -326,6 +326,7 @@ impl Connection {
             return self.refuse(flow, at + 1, output);
         }
         state.first = false;
+        self.streams.pass_time(input.time_at(at), output);
         if flow == Flow::ToClient
             && matches!(header.kind, kind::DATA | kind::HEADERS | kind::RST_STREAM)
             && self.may_be_late(header.stream)

@@ -92,6 +92,8 @@ pub(super) struct Request {
     pub(super) content: Content,
     /// How long the client gives a gRPC call, in nanoseconds.
     pub(super) timeout: Option<u64>,
+    /// The client is one that Forwarded named.
+    forwarded: bool,
     /// Extended CONNECT (RFC 8441) for a WebSocket.
     pub(super) websocket: bool,
     /// A pseudo-header field of a request was among the fields.
@@ -212,16 +214,18 @@ impl Request {
                 self.is_request = true;
                 add(&mut self.text, &mut self.authority, value);
             }
-            Name::Protocol => self.websocket = value == b"websocket",
+            Name::Protocol => self.websocket = value.eq_ignore_ascii_case(b"websocket"),
             Name::Host => add(&mut self.text, &mut self.host, value),
             Name::UserAgent => add(&mut self.text, &mut self.user_agent, value),
             Name::Tracestate => add(&mut self.text, &mut self.tracestate, value),
             Name::Traceparent => self.context = self.context.or_else(|| SpanContext::parse(value)),
             Name::ContentType if self.content == Content::None => self.content = Content::of(value),
             Name::Forwarded => {
-                if let Some(client) = forwarded::of_forwarded(value) {
+                if !self.forwarded
+                    && let Some(client) = forwarded::of_forwarded(value)
+                {
                     // Before what X-Forwarded-For may have said.
-                    self.forwarded_for = Piece::default();
+                    (self.forwarded, self.forwarded_for) = (true, Piece::default());
                     add(&mut self.text, &mut self.forwarded_for, client);
                 }
             }

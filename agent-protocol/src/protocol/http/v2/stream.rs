@@ -42,6 +42,8 @@ pub(super) struct Stream {
     pub(super) grpc_status: Option<Status>,
     /// Fields of the last header section are unknown: `grpc-status` could be one of them.
     pub(super) grpc_status_unknown: bool,
+    /// Code and time of the first RST_STREAM after the response.
+    pub(super) reset: Option<(u32, u64)>,
     /// The span of the handshake, where the stream is a WebSocket by now.
     pub(super) websocket: Option<SpanContext>,
     /// Messages reported, and when.
@@ -92,6 +94,11 @@ impl Stream {
 
     pub(super) fn half(&mut self, flow: Flow) -> &mut Half {
         &mut self.halves[flow as usize]
+    }
+
+    /// Whether the response is complete, and with it the transaction, but for the rest of its request.
+    pub(super) fn is_answered(&self) -> bool {
+        self.halves[Flow::ToClient as usize].ended && self.websocket.is_none()
     }
 
     /// A counter of messages, if it is gRPC or if that is not known.
@@ -236,6 +243,17 @@ impl Stream {
             parent: None,
             record,
         })
+    }
+
+    /// Reports the transaction, whose response is complete.
+    pub(super) fn report_answered(&mut self, output: &mut dyn Output) {
+        const NO_ERROR: u32 = 0;
+        let outcome = match self.reset {
+            // The status of a call stands with its trailers.
+            Some((code, _)) if code != NO_ERROR && self.grpc().is_none() => Outcome::Reset(code),
+            _ => Outcome::Complete,
+        };
+        self.report(self.end, outcome, output);
     }
 
     /// Reports the WebSocket session, which ended at `end`.

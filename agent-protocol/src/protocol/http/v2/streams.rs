@@ -11,6 +11,10 @@ use std::collections::VecDeque;
 /// Open streams of a connection; the oldest goes when one more comes.
 const STREAMS: usize = 2048;
 
+/// How long the rest of a request is waited for that its server, having answered, told the client to stop (RFC 9113
+/// § 8.1): it may be on its way, and whether it comes before the reset is chance. Nanoseconds.
+const IN_FLIGHT: u64 = 100_000_000;
+
 /// The open streams of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -26,6 +30,8 @@ pub(super) struct Streams {
     unseen: u32,
     /// The highest id of a response that went by before its request was seen.
     passed: u32,
+    /// Since when the first of the streams that were stopped waits for the rest of its request.
+    stopped: Option<u64>,
 }
 
 impl Streams {
@@ -91,13 +97,14 @@ impl Streams {
             return stream.recycle();
         }
         if self.open.len() >= STREAMS
-            && let Some((_, oldest)) = self.open.pop_front()
+            && let Some((_, mut oldest)) = self.open.pop_front()
         {
-            output.lost(Loss::Evicted, 1);
-            if oldest.websocket.is_some() {
-                output.sessions(-1);
+            if oldest.is_answered() {
+                oldest.report_answered(output);
+                oldest.recycle();
+            } else {
+                lose(oldest, Loss::Evicted, output);
             }
-            oldest.recycle();
         }
         let counter = stream.new_counter();
         for half in &mut stream.halves {
@@ -239,35 +246,47 @@ impl Streams {
         }
         match stream.websocket {
             Some(handshake) => stream.report_websocket(handshake, time, output),
-            None => {
-                stream.report(stream.end, Outcome::Complete, output);
-            }
+            None => stream.report_answered(output),
         }
         self.drop_stream(id);
     }
 
     /// RST_STREAM, at `time`.
     pub(super) fn reset(&mut self, id: u32, flow: Flow, code: u32, time: u64, output: &mut dyn Output) {
-        const NO_ERROR: u32 = 0;
         let Some(stream) = self.get(id) else {
             if flow == Flow::ToClient {
                 self.stray(id, false, output);
             }
             return;
         };
-        let complete = stream.half(Flow::ToClient).ended;
-        match stream.websocket {
-            Some(handshake) => stream.report_websocket(handshake, time, output),
-            // The status of a call stands with its trailers.
-            None if complete && (code == NO_ERROR || stream.grpc().is_some()) => {
-                stream.report(stream.end, Outcome::Complete, output);
+        if let Some(handshake) = stream.websocket {
+            stream.report_websocket(handshake, time, output);
+        } else if stream.is_answered() {
+            let first = stream.reset.is_none();
+            stream.reset.get_or_insert((code, time));
+            if flow == Flow::ToClient && first && !stream.half(Flow::ToServer).holed {
+                self.stopped.get_or_insert(time);
+                return;
             }
-            None => {
-                let end = if complete { stream.end } else { time };
-                stream.report(end, Outcome::Reset(code), output);
-            }
+            stream.report_answered(output);
+        } else {
+            stream.report(time, Outcome::Reset(code), output);
         }
         self.drop_stream(id);
+    }
+
+    /// It is `time` now: requests that were stopped long ago get no longer.
+    pub(super) fn pass_time(&mut self, time: u64, output: &mut dyn Output) {
+        if self.stopped.is_none_or(|since| time < since + IN_FLIGHT) {
+            return;
+        }
+        self.take_out(
+            |stream| stream.reset.is_some_and(|(_, since)| time >= since + IN_FLIGHT),
+            |stream, output| stream.report_answered(output),
+            output,
+        );
+        let left = self.open.iter().filter_map(|(_, stream)| stream.reset);
+        self.stopped = left.map(|(_, since)| since).min();
     }
 
     fn drop_stream(&mut self, id: u32) {
@@ -306,10 +325,8 @@ impl Streams {
         if flow == Flow::ToServer {
             // Their requests may have ended unseen; nothing is waited for.
             self.take_out(
-                |stream| stream.halves[Flow::ToClient as usize].ended && stream.websocket.is_none(),
-                |stream, output| {
-                    stream.report(stream.end, Outcome::Complete, output);
-                },
+                Stream::is_answered,
+                |stream, output| stream.report_answered(output),
                 output,
             );
         }
@@ -340,8 +357,8 @@ impl Streams {
     /// Observation ends.
     pub(super) fn abandon(&mut self, output: &mut dyn Output) {
         for (_, mut stream) in std::mem::take(&mut self.open) {
-            if stream.half(Flow::ToClient).ended && stream.websocket.is_none() {
-                stream.report(stream.end, Outcome::Complete, output);
+            if stream.is_answered() {
+                stream.report_answered(output);
                 stream.recycle();
             } else {
                 lose(stream, Loss::Unfinished, output);
@@ -390,9 +407,7 @@ fn lose(stream: Box<Stream>, loss: Loss, output: &mut dyn Output) {
 fn cut_off(mut stream: Box<Stream>, time: u64, output: &mut dyn Output) {
     match stream.websocket {
         Some(handshake) => stream.report_websocket(handshake, time, output),
-        None if stream.halves[Flow::ToClient as usize].ended => {
-            stream.report(stream.end, Outcome::Complete, output);
-        }
+        None if stream.is_answered() => stream.report_answered(output),
         None if stream.halves.iter().any(|half| half.doubtful) => {
             return lose(stream, Loss::UnpairedRequest, output);
         }

@@ -8,6 +8,10 @@ mod tests;
 pub(crate) use table::STATIC;
 use table::{Found, Table};
 
+/// How much of a block is handed on, measured as a header list (RFC 9113 § 6.5.2): one block can refer to a long entry
+/// a hundred thousand times. What goes beyond is unknown.
+const LARGEST_LIST: usize = 1 << 20;
+
 /// A header block that breaks the rules of RFC 7541; the state of the table is lost with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -64,6 +68,14 @@ impl<N: FieldName> Decoder<N> {
         mut field: impl FnMut(Field<'_, N>),
     ) -> Result<(), Malformed> {
         let mut began = false;
+        let mut left = LARGEST_LIST;
+        let mut field = |name: Option<N>, value: &[u8]| {
+            left = left.saturating_sub(32 + value.len());
+            match name {
+                Some(name) if left > 0 => field(Field::Known(name, value)),
+                _ => field(Field::Unknown),
+            }
+        };
         while let Some(&first) = block.first() {
             if first & 0xe0 == 0x20 {
                 // § 4.2: at the beginning of a block only.
@@ -77,8 +89,8 @@ impl<N: FieldName> Decoder<N> {
             began = true;
             if first & 0x80 != 0 {
                 match self.table.get(integer(&mut block, 7)?) {
-                    Found::Entry(Some(name), _, value) => field(Field::Known(name, value)),
-                    Found::Entry(None, ..) | Found::Unknown => field(Field::Unknown),
+                    Found::Entry(name, _, value) => field(name, value),
+                    Found::Unknown => field(None, &[]),
                     Found::Nothing => return Err(Malformed),
                 }
                 continue;
@@ -100,7 +112,7 @@ impl<N: FieldName> Decoder<N> {
             match name {
                 Some(name) if name.is_needed() => {
                     let value = value.decoded(scratch)?;
-                    field(Field::Known(name.clone(), value));
+                    field(Some(name.clone()), value);
                     if indexing {
                         self.table
                             .insert(Some(name), name_length, value.len() as u32, Some(value));
@@ -111,7 +123,7 @@ impl<N: FieldName> Decoder<N> {
                         self.table
                             .insert(name.clone(), name_length, value.decoded_length()?, None);
                     }
-                    field(name.map_or(Field::Unknown, |name| Field::Known(name, &[])));
+                    field(name, &[]);
                 }
             }
         }
