@@ -546,8 +546,11 @@ impl Connection {
             state
                 .hpack
                 .decode(block, &mut self.scratch, |field| response.take(field))?;
-            if flow == Flow::ToClient && header.kind == kind::HEADERS {
-                self.streams.response(id, response, ends, times, output);
+            if flow == Flow::ToClient
+                && header.kind == kind::HEADERS
+                && let Some(entry) = self.streams.response(id, response, ends, times, output)
+            {
+                self.flows[flow as usize].hpack.learn(entry, &Name::GrpcStatus);
             }
         }
         if ends {

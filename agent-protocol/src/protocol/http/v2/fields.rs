@@ -1,6 +1,6 @@
 //! The header fields that a transaction is made of.
 
-use super::hpack::{Field, FieldName};
+use super::hpack::{Field, FieldName, Id};
 use crate::protocol::grpc;
 use crate::protocol::http::forwarded;
 use crate::trace_context::SpanContext;
@@ -100,8 +100,28 @@ pub(super) struct Request {
     pub(super) is_request: bool,
     /// Some fields are unknown.
     pub(super) incomplete: bool,
+    /// Which they are.
+    pub(super) unknown: Unknown,
     /// A field breaks a rule of RFC 9113 § 8.3.1.
     pub(super) refused: bool,
+}
+
+/// Which entries from before we looked a header section refers to, as a hash (FNV-1a by entries). `None` where it has
+/// unknown fields that are none of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unknown(pub(super) Option<u64>);
+
+impl Default for Unknown {
+    fn default() -> Unknown {
+        Unknown(Some(0xcbf2_9ce4_8422_2325))
+    }
+}
+
+impl Unknown {
+    fn take(&mut self, entry: Id, has_value: bool) {
+        let next = |hash: u64| (hash ^ entry.number()).wrapping_mul(0x0100_0000_01b3);
+        self.0 = self.0.filter(|_| !has_value).map(next);
+    }
 }
 
 /// Appends `value` and has `piece` point to it, unless it points to something or the value is no UTF-8.
@@ -181,8 +201,14 @@ impl Request {
     pub(super) fn take(&mut self, field: Field<'_, Name>) {
         let (name, value) = match field {
             Field::Known(name, value) => (name, value),
-            Field::Unknown => {
+            Field::Unknown(entry, value) => {
                 self.incomplete = true;
+                self.unknown.take(entry, value.is_some());
+                return;
+            }
+            Field::Beyond => {
+                self.incomplete = true;
+                self.unknown.0 = None;
                 return;
             }
         };
@@ -290,6 +316,9 @@ pub(super) struct Response {
     pub(super) grpc_status: Option<grpc::Status>,
     /// Some fields are unknown.
     pub(super) incomplete: bool,
+    /// How many of these can be `grpc-status`, and the last of them.
+    candidates: u32,
+    candidate: Option<(Id, Option<grpc::Status>)>,
 }
 
 impl Response {
@@ -308,7 +337,30 @@ impl Response {
             Field::Known(Name::ContentType, value) => self.content = Content::of(value),
             Field::Known(Name::GrpcStatus, value) => self.grpc_status = Some(grpc::Status::parse(value)),
             Field::Known(..) => {}
-            Field::Unknown => self.incomplete = true,
+            Field::Unknown(entry, value) => {
+                self.incomplete = true;
+                // "grpc-status" 1*DIGIT
+                let possible = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                if value.is_none_or(possible) {
+                    self.candidates += 1;
+                    self.candidate = Some((entry, value.map(grpc::Status::parse)));
+                }
+            }
+            Field::Beyond => {
+                self.incomplete = true;
+                self.candidates += 2;
+            }
         }
+    }
+
+    /// The fields end a gRPC call, so `grpc-status` is among them (doc/PROTOCOL-HTTP2.md, "Responses": Trailers begin
+    /// with Status). Where one unknown field only can be it, it is: the entry that has its name.
+    pub(super) fn infer_grpc_status(&mut self) -> Option<Id> {
+        if self.grpc_status.is_some() || self.candidates != 1 {
+            return None;
+        }
+        let (entry, status) = self.candidate?;
+        self.grpc_status = status;
+        Some(entry)
     }
 }

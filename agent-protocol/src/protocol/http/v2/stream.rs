@@ -42,6 +42,8 @@ pub(super) struct Stream {
     pub(super) grpc_status: Option<Status>,
     /// Fields of the last header section are unknown: `grpc-status` could be one of them.
     pub(super) grpc_status_unknown: bool,
+    /// Its unknown fields are those of another request, which was gRPC.
+    pub(super) like_grpc: bool,
     /// Code and time of the first RST_STREAM after the response.
     pub(super) reset: Option<(u32, u64)>,
     /// The span of the handshake, where the stream is a WebSocket by now.
@@ -115,13 +117,20 @@ impl Stream {
     pub(super) fn grpc(&self) -> Option<Kind> {
         match (self.request.content, self.content) {
             (Content::Grpc(kind), _) | (_, Content::Grpc(kind)) => Some(kind),
+            _ if self.like_grpc => Some(Kind::Native),
             _ => self.grpc_status.map(|_| Kind::Native),
         }
     }
 
+    /// Which fields of the request are unknown, where the content's type is one of them.
+    pub(super) fn unknown_fields(&self) -> Option<u64> {
+        let unknown = self.request.incomplete && self.request.content == Content::None;
+        self.request.unknown.0.filter(|_| unknown)
+    }
+
     /// Whether the content shows that it is gRPC, where the fields that would say so are unknown: a request of
     /// nothing but whole messages, and no response of anything else.
-    fn is_framed(&self) -> bool {
+    pub(super) fn is_framed(&self) -> bool {
         let [request, response] = &self.halves;
         let whole = |half: &Half| {
             half.counter

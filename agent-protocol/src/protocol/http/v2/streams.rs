@@ -1,6 +1,7 @@
 //! Matching of responses to requests by the ids of their streams (RFC 9113 § 5.1).
 
 use super::fields::{Content, Response};
+use super::hpack::Id;
 use super::stream::{Outcome, REPORT_EVERY, Stream};
 use crate::loss::Loss;
 use crate::output::Output;
@@ -10,6 +11,9 @@ use std::collections::VecDeque;
 
 /// Open streams of a connection; the oldest goes when one more comes.
 const STREAMS: usize = 2048;
+
+/// How many kinds of unknown requests are remembered to be gRPC.
+const KINDS: usize = 64;
 
 /// How long the rest of a request is waited for that its server, having answered, told the client to stop (RFC 9113
 /// § 8.1): it may be on its way, and whether it comes before the reset is chance. Nanoseconds.
@@ -30,6 +34,9 @@ pub(super) struct Streams {
     unseen: u32,
     /// The highest id of a response that went by before its request was seen.
     passed: u32,
+    /// What requests of gRPC refer to in the part of the header table that is not known. A request with the same
+    /// references has the same unknown fields, `content-type` among them.
+    of_grpc: VecDeque<u64>,
     /// Since when the first of the streams that were stopped waits for the rest of its request.
     stopped: Option<u64>,
 }
@@ -106,6 +113,9 @@ impl Streams {
                 lose(oldest, Loss::Evicted, output);
             }
         }
+        stream.like_grpc = stream
+            .unknown_fields()
+            .is_some_and(|fields| self.of_grpc.contains(&fields));
         let counter = stream.new_counter();
         for half in &mut stream.halves {
             half.counter = counter;
@@ -131,24 +141,28 @@ impl Streams {
         }
     }
 
-    /// A header section from the server, between `start` and `end`. END_STREAM is told to [`Streams::ended`] next.
+    /// A header section from the server, between `start` and `end`. END_STREAM is told to [`Streams::ended`] next. Returns
+    /// the entry of the header table whose name it shows to be `grpc-status`.
     pub(super) fn response(
         &mut self,
         id: u32,
-        response: Response,
+        mut response: Response,
         ends: bool,
         (start, end): (u64, u64),
         output: &mut dyn Output,
-    ) {
+    ) -> Option<Id> {
         let Some(stream) = self.get(id) else {
             // An end is told on its own.
-            return self.stray(id, false, output);
+            self.stray(id, false, output);
+            return None;
         };
         if start < stream.start {
             output.lost(Loss::UnpairedResponse, 1);
             output.lost(Loss::UnpairedRequest, 1);
-            return self.drop_stream(id);
+            self.drop_stream(id);
+            return None;
         }
+        let mut learned = None;
         stream.half(Flow::ToClient).doubtful = false;
         let is_interim = !ends && matches!(response.status, Some(100..=199));
         if !is_interim && stream.status.is_none() && (response.has_status || !stream.answered) {
@@ -170,6 +184,9 @@ impl Streams {
             }
         }
         if ends {
+            if stream.grpc() == Some(Kind::Native) && !matches!(stream.content, Content::Other) {
+                learned = response.infer_grpc_status();
+            }
             stream.grpc_status = response.grpc_status;
             stream.grpc_status_unknown = response.incomplete;
         } else if matches!(stream.status, Some(200..=299))
@@ -178,7 +195,8 @@ impl Streams {
         {
             let span = stream.report(end, Outcome::Complete, output);
             if !stream.request.websocket {
-                return self.drop_stream(id);
+                self.drop_stream(id);
+                return None;
             }
             output.sessions(1);
             stream.websocket = Some(span);
@@ -187,6 +205,7 @@ impl Streams {
                 half.bytes = 0;
             }
         }
+        learned
     }
 
     /// `length` bytes of content begin.
@@ -247,6 +266,11 @@ impl Streams {
         match stream.websocket {
             Some(handshake) => stream.report_websocket(handshake, time, output),
             None => stream.report_answered(output),
+        }
+        let unknown = stream.unknown_fields();
+        if let Some(fields) = unknown.filter(|_| !stream.like_grpc && stream.is_framed()) {
+            self.of_grpc.truncate(KINDS - 1);
+            self.of_grpc.push_front(fields);
         }
         self.drop_stream(id);
     }
@@ -314,6 +338,7 @@ impl Streams {
         if flow == Flow::ToServer {
             self.sure = false;
             self.last_before = self.last;
+            self.of_grpc.clear();
         }
         for (_, stream) in &mut self.open {
             let half = stream.half(flow);

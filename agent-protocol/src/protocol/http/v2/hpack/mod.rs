@@ -5,8 +5,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use table::STATIC;
-use table::{Found, Table};
+use table::{Found, Named, Table};
+pub(crate) use table::{Id, STATIC};
 
 /// How much of a block is handed on, measured as a header list (RFC 9113 § 6.5.2): one block can refer to a long entry
 /// a hundred thousand times. What goes beyond is unknown.
@@ -35,8 +35,11 @@ pub(crate) trait FieldName: Clone {
 pub(crate) enum Field<'a, N> {
     /// Name and value; an empty value where that is not needed.
     Known(N, &'a [u8]),
-    /// A field whose name is not known.
-    Unknown,
+    /// A field whose name is not known: it is that of this entry from before we looked. Its value, where that was sent
+    /// since; without one, the field is that entry.
+    Unknown(Id, Option<&'a [u8]>),
+    /// A field that is not looked at.
+    Beyond,
 }
 
 /// Decodes the header blocks of one direction of a connection.
@@ -60,6 +63,11 @@ impl<N: FieldName> Decoder<N> {
         }
     }
 
+    /// It was told what the name of an entry is that was there before we looked.
+    pub(crate) fn learn(&mut self, entry: Id, name: &N) {
+        self.table.learn(entry, name);
+    }
+
     /// Decodes a whole block. After an error only [`Decoder::unknown`] is a truthful state.
     pub(crate) fn decode(
         &mut self,
@@ -69,12 +77,13 @@ impl<N: FieldName> Decoder<N> {
     ) -> Result<(), Malformed> {
         let mut began = false;
         let mut left = LARGEST_LIST;
-        let mut field = |name: Option<N>, value: &[u8]| {
-            left = left.saturating_sub(32 + value.len());
-            match name {
-                Some(name) if left > 0 => field(Field::Known(name, value)),
-                _ => field(Field::Unknown),
-            }
+        let mut field = |name: Named<N>, value: Option<&[u8]>| {
+            left = left.saturating_sub(32 + value.map_or(0, <[u8]>::len));
+            field(match name {
+                _ if left == 0 => Field::Beyond,
+                Named::Known(name) => Field::Known(name, value.unwrap_or_default()),
+                Named::As(entry) => Field::Unknown(entry, value),
+            });
         };
         while let Some(&first) = block.first() {
             if first & 0xe0 == 0x20 {
@@ -90,7 +99,7 @@ impl<N: FieldName> Decoder<N> {
             if first & 0x80 != 0 {
                 match self.table.get(integer(&mut block, 7)?) {
                     Found::Entry(name, _, value) => field(name, value),
-                    Found::Unknown => field(None, &[]),
+                    Found::Unknown(entry) => field(Named::As(entry), None),
                     Found::Nothing => return Err(Malformed),
                 }
                 continue;
@@ -100,31 +109,30 @@ impl<N: FieldName> Decoder<N> {
             let (name, name_length) = if index == 0 {
                 let text = string(&mut block)?;
                 let text = text.decoded(scratch)?;
-                (Some(N::of(text)), text.len() as u32)
+                (Named::Known(N::of(text)), text.len() as u32)
             } else {
                 match self.table.get(index) {
                     Found::Entry(name, length, _) => (name, length),
-                    Found::Unknown => (None, 0),
+                    Found::Unknown(entry) => (self.table.name(entry), 0),
                     Found::Nothing => return Err(Malformed),
                 }
             };
             let value = string(&mut block)?;
-            match name {
-                Some(name) if name.is_needed() => {
-                    let value = value.decoded(scratch)?;
-                    field(Some(name.clone()), value);
-                    if indexing {
-                        self.table
-                            .insert(Some(name), name_length, value.len() as u32, Some(value));
-                    }
+            if let Named::Known(known) = &name
+                && !known.is_needed()
+            {
+                if indexing {
+                    self.table
+                        .insert(name.clone(), name_length, value.decoded_length()?, None);
                 }
-                name => {
-                    if indexing {
-                        self.table
-                            .insert(name.clone(), name_length, value.decoded_length()?, None);
-                    }
-                    field(name, &[]);
-                }
+                field(name, None);
+                continue;
+            }
+            let value = value.decoded(scratch)?;
+            field(name.clone(), Some(value));
+            if indexing {
+                self.table
+                    .insert(name, name_length, value.len() as u32, Some(value));
             }
         }
         Ok(())
