@@ -179,6 +179,37 @@ fn reset_after_the_trailers() {
     );
 }
 
+/// Trailers that do not end the stream are malformed (RFC 9113 § 8.1): what they say does not count, nor does it
+/// disturb other streams.
+#[test]
+fn trailers_that_do_not_end() {
+    let mut feed = open();
+    for stream in [1, 3] {
+        feed.write(CLIENT, 10, &call(stream));
+        feed.write(CLIENT, 11, &frame(DATA, END_STREAM, stream, &message(7)));
+        feed.write(SERVER, 12, &answer(stream));
+        feed.write(SERVER, 13, &headers(stream, 0, &[("grpc-status", "0")]));
+    }
+    // A client that goes by the rules, and one that does not.
+    feed.write(CLIENT, 14, &reset(1, 1));
+    feed.write(SERVER, 15, &frame(DATA, END_STREAM, 3, &message(2)));
+    feed.write(
+        CLIENT,
+        16,
+        &request(5, END_STREAM, "POST", "/pkg.Service/Do", &CONTENT),
+    );
+    feed.write(SERVER, 17, &answer(5));
+    feed.write(SERVER, 18, &trailers(5, "0"));
+    assert_eq!(
+        feed.close(50).seen,
+        [
+            expected((10, 14), Status::INTERNAL, [(1, 7), (0, 0)]),
+            expected((10, 15), Status::UNKNOWN, [(1, 7), (1, 2)]),
+            expected((16, 18), Status::OK, [(0, 0), (0, 0)]),
+        ]
+    );
+}
+
 #[test]
 fn lost_with_the_connection() {
     let mut feed = open();
