@@ -118,9 +118,9 @@ impl Default for Unknown {
 }
 
 impl Unknown {
-    fn take(&mut self, entry: Id, has_value: bool) {
+    fn take(&mut self, entry: Id) {
         let next = |hash: u64| (hash ^ entry.number()).wrapping_mul(0x0100_0000_01b3);
-        self.0 = self.0.filter(|_| !has_value).map(next);
+        self.0 = self.0.map(next);
     }
 }
 
@@ -201,12 +201,12 @@ impl Request {
     pub(super) fn take(&mut self, field: Field<'_, Name>) {
         let (name, value) = match field {
             Field::Known(name, value) => (name, value),
-            Field::Unknown(entry, value) => {
+            Field::Old(entry) => {
                 self.incomplete = true;
-                self.unknown.take(entry, value.is_some());
+                self.unknown.take(entry);
                 return;
             }
-            Field::Beyond => {
+            Field::Unnamed(..) | Field::Beyond => {
                 self.incomplete = true;
                 self.unknown.0 = None;
                 return;
@@ -337,13 +337,18 @@ impl Response {
             Field::Known(Name::ContentType, value) => self.content = Content::of(value),
             Field::Known(Name::GrpcStatus, value) => self.grpc_status = Some(grpc::Status::parse(value)),
             Field::Known(..) => {}
-            Field::Unknown(entry, value) => {
+            Field::Old(entry) => {
+                self.incomplete = true;
+                self.candidates += 1;
+                self.candidate = Some((entry, None));
+            }
+            Field::Unnamed(entry, value) => {
                 self.incomplete = true;
                 // "grpc-status" 1*DIGIT
-                let possible = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-                if value.is_none_or(possible) {
+                let possible = |value: &&[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                if let Some(value) = value.filter(possible) {
                     self.candidates += 1;
-                    self.candidate = Some((entry, value.map(grpc::Status::parse)));
+                    self.candidate = Some((entry, Some(grpc::Status::parse(value))));
                 }
             }
             Field::Beyond => {

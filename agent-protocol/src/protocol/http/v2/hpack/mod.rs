@@ -35,9 +35,10 @@ pub(crate) trait FieldName: Clone {
 pub(crate) enum Field<'a, N> {
     /// Name and value; an empty value where that is not needed.
     Known(N, &'a [u8]),
-    /// A field whose name is not known: it is that of this entry from before we looked. Its value, where that was sent
-    /// since; without one, the field is that entry.
-    Unknown(Id, Option<&'a [u8]>),
+    /// An entry from before we looked.
+    Old(Id),
+    /// A field with the name of an entry from before we looked, and its value; `None` where that is long.
+    Unnamed(Id, Option<&'a [u8]>),
     /// A field that is not looked at.
     Beyond,
 }
@@ -77,13 +78,13 @@ impl<N: FieldName> Decoder<N> {
     ) -> Result<(), Malformed> {
         let mut began = false;
         let mut left = LARGEST_LIST;
-        let mut field = |name: Named<N>, value: Option<&[u8]>| {
-            left = left.saturating_sub(32 + value.map_or(0, <[u8]>::len));
-            field(match name {
-                _ if left == 0 => Field::Beyond,
-                Named::Known(name) => Field::Known(name, value.unwrap_or_default()),
-                Named::As(entry) => Field::Unknown(entry, value),
-            });
+        let mut tell = |it: Field<'_, N>| {
+            let value = match it {
+                Field::Known(_, value) | Field::Unnamed(_, Some(value)) => value,
+                _ => &[],
+            };
+            left = left.saturating_sub(32 + value.len());
+            field(if left > 0 { it } else { Field::Beyond });
         };
         while let Some(&first) = block.first() {
             if first & 0xe0 == 0x20 {
@@ -98,8 +99,8 @@ impl<N: FieldName> Decoder<N> {
             began = true;
             if first & 0x80 != 0 {
                 match self.table.get(integer(&mut block, 7)?) {
-                    Found::Entry(name, _, value) => field(name, value),
-                    Found::Unknown(entry) => field(Named::As(entry), None),
+                    Found::Entry(name, _, value) => tell(name.field(value)),
+                    Found::Unknown(entry) => tell(Field::Old(entry)),
                     Found::Nothing => return Err(Malformed),
                 }
                 continue;
@@ -112,8 +113,8 @@ impl<N: FieldName> Decoder<N> {
                 (Named::Known(N::of(text)), text.len() as u32)
             } else {
                 match self.table.get(index) {
-                    Found::Entry(name, length, _) => (name, length),
-                    Found::Unknown(entry) => (self.table.name(entry), 0),
+                    Found::Entry(Named::Known(name), length, _) => (Named::Known(name), length),
+                    Found::Entry(Named::As(entry), ..) | Found::Unknown(entry) => (self.table.name(entry), 0),
                     Found::Nothing => return Err(Malformed),
                 }
             };
@@ -125,11 +126,11 @@ impl<N: FieldName> Decoder<N> {
                     self.table
                         .insert(name.clone(), name_length, value.decoded_length()?, None);
                 }
-                field(name, None);
+                tell(name.field(None));
                 continue;
             }
             let value = value.decoded(scratch)?;
-            field(name.clone(), Some(value));
+            tell(name.clone().field(Some(value)));
             if indexing {
                 self.table
                     .insert(name, name_length, value.len() as u32, Some(value));

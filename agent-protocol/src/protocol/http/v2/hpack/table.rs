@@ -1,6 +1,6 @@
 //! The static table (RFC 7541 Appendix A) and the dynamic table (§ 2.3.2).
 
-use super::FieldName;
+use super::{Field, FieldName};
 use std::collections::VecDeque;
 
 /// Names and values of the static table; index 1 is the first.
@@ -103,6 +103,16 @@ pub(super) enum Named<N> {
     Known(N),
     /// That of this entry, from before we looked.
     As(Id),
+}
+
+impl<N> Named<N> {
+    /// The field of this name.
+    pub(super) fn field(self, value: Option<&[u8]>) -> Field<'_, N> {
+        match self {
+            Named::Known(name) => Field::Known(name, value.unwrap_or_default()),
+            Named::As(entry) => Field::Unnamed(entry, value),
+        }
+    }
 }
 
 /// An entry that was inserted while we looked.
