@@ -141,6 +141,25 @@ fn cancelled_by_the_client() {
     assert!(report.details[0].contains("reset: Some(\"CANCEL\")"));
 }
 
+/// Nor one of which the begin of a frame has come, though its middle is not looked at.
+#[test]
+fn cancelled_within_a_message() {
+    for cut in [9 + 5, 9 + 6, 9 + 104] {
+        for flags in [0, END_STREAM] {
+            let mut feed = open();
+            feed.write(CLIENT, 10, &call(1));
+            feed.write(SERVER, 11, &answer(1));
+            feed.write(SERVER, 12, &frame(DATA, flags, 1, &message(100))[..cut]);
+            feed.write(CLIENT, 14, &reset(1, 8));
+            assert_eq!(
+                feed.close(50).seen,
+                [expected((10, 14), Status::CANCELLED, [(0, 0), (0, 0)])],
+                "{cut}"
+            );
+        }
+    }
+}
+
 /// A reset that comes when the call's time is over, or so nearly that the client's clock may have said so.
 #[test]
 fn deadline() {

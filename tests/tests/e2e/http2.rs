@@ -175,13 +175,18 @@ fn attach(test: &str, server: &str) -> Result<()> {
     let mut output = process.take_stdout().context("h2load has no output")?;
     std::thread::sleep(Duration::from_millis(1_500));
     ensure!(process.is_running(), "h2load was done before the agent came");
-    scene.start_agent(&[])?;
+    // nginx has written over the environment that would select it.
+    let (arguments, service) = match server {
+        "nginx" => (&["--exe", "nginx"][..], "nginx"),
+        _ => (&[][..], "service"),
+    };
+    scene.start_agent(arguments)?;
     let mut text = String::new();
     output.read_to_string(&mut text)?;
     process.wait(Duration::from_secs(60))?;
     let [all_good, all_bad] = counted(&text, COUNT)?;
     let telemetry = scene.finish()?;
-    for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
+    for (service, kind) in [("client", Kind::Client), (service, Kind::Server)] {
         let mut seen = [0, 0];
         for span in telemetry.spans(service, kind) {
             let attribute = |name: &str| span.attributes.get(name).map(String::as_str);

@@ -282,6 +282,8 @@ func run(port, mode string, count int) {
 	}
 	close(work)
 	group.Wait()
+	// Resets of calls that were cancelled are on their way.
+	time.Sleep(300 * time.Millisecond)
 	_ = connection.Close()
 	if err := json.NewEncoder(os.Stdout).Encode(c.counts); err != nil {
 		log.Fatal(err)
