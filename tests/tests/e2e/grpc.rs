@@ -4,11 +4,12 @@ use crate::capturing;
 use crate::scene::Scene;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use redwire_tests::client::{self, Language, program};
 use redwire_tests::collector::Transport;
 use redwire_tests::grpc::{self, DRIP, LONG, Peer};
 use redwire_tests::load;
 use redwire_tests::otlp::{Kind, Telemetry};
-use redwire_tests::process::Process;
+use redwire_tests::process::{Process, free_port};
 use redwire_tests::service::selected_as;
 use redwire_tests::{Totals, add, tools};
 use serde_json::Value;
@@ -45,6 +46,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             move |test| replay(test, client),
         ));
     }
+    tests.push(capturing("grpc::web".to_owned(), web));
     tests
 }
 
@@ -332,6 +334,42 @@ fn long(test: &str, client: Peer) -> Result<()> {
                 "{service}: the span's {attribute}: {:?}",
                 telemetry.spans
             );
+        }
+    }
+    Ok(())
+}
+
+/// gRPC-Web over HTTP/1.1, binary and as text, with tonic-web: calls, codes and messages are those that the client counts.
+fn web(test: &str) -> Result<()> {
+    const COUNT: usize = 1_000;
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let port = free_port()?;
+    let mut server = Command::new(std::env::current_exe()?);
+    server
+        .args(["tonic-peer", "web-server", &port.to_string()])
+        .envs(selected_as("service"));
+    let mut server = Process::spawn("server", &mut server, scene.folder(), false)?;
+    server.wait_for_port(port)?;
+    let mut client = program(Language::Python, "grpc_web");
+    client
+        .args([port.to_string(), COUNT.to_string()])
+        .envs(selected_as("client"));
+    let mut calls: Totals = client::run(&mut client)?;
+    let messages = calls.remove("messages").unwrap_or_default();
+    load::all(calls.values().sum(), COUNT)?;
+    let telemetry = scene.finish()?;
+    for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
+        same(&telemetry, service, kind, &calls)?;
+        let attribute = "redwire.rpc.direction";
+        let counted = telemetry.metric_totals(service, "redwire.rpc.messages", &[attribute]);
+        let sent = COUNT as u64;
+        ensure!(
+            counted == Totals::from([("request".to_owned(), sent), ("response".to_owned(), messages)]),
+            "{service}: {counted:?}, the client sent {sent} messages and received {messages}"
+        );
+        for span in telemetry.spans(service, kind) {
+            let version = span.attributes.get("network.protocol.version");
+            ensure!(version.is_some_and(|version| version == "1.1"), "{span:?}");
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! gRPC peer on tonic, without generated code: this very program, run as `tonic-peer server PORT` or
-//! `tonic-peer client PORT MODE COUNT`. Methods, modes and what a request says are those of `redwire_tests::grpc`.
+//! gRPC peer on tonic, without generated code: this very program, run as `tonic-peer server PORT`,
+//! `tonic-peer web-server PORT` or `tonic-peer client PORT MODE COUNT`. Methods, modes and what a request says are those of `redwire_tests::grpc`.
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, BufMut as _};
@@ -72,6 +72,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .build()?;
     match arguments {
         [role, port] if role == "server" => runtime.block_on(serve(port.parse()?)),
+        [role, port] if role == "web-server" => runtime.block_on(serve_web(port.parse()?)),
         [role, port, mode, count] if role == "client" => {
             let calls = runtime.block_on(call(port.parse()?, mode, count.parse()?))?;
             println!("{}", serde_json::to_string(&calls)?);
@@ -84,6 +85,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 async fn serve(port: u16) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Server::builder().add_service(Peer).serve(address).await?)
+}
+
+/// The same service for gRPC-Web, over HTTP/1.1, too.
+async fn serve_web(port: u16) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let server = Server::builder().accept_http1(true);
+    let mut server = server.layer(tonic_web::GrpcWebLayer::new());
+    Ok(server.add_service(Peer).serve(address).await?)
 }
 
 #[derive(Debug, Clone, Copy)]
