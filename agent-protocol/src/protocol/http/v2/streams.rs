@@ -24,6 +24,8 @@ const IN_FLIGHT: u64 = 100_000_000;
 pub(super) struct Streams {
     /// By id, which only grows.
     open: VecDeque<(u32, Box<Stream>)>,
+    /// Where the last one that was asked for was: a frame asks several times.
+    found: usize,
     /// The highest id whose request was seen.
     last: u32,
     /// What `last` was when requests began to be missed.
@@ -50,8 +52,11 @@ impl Streams {
         }
     }
 
-    fn find(&self, id: u32) -> Option<usize> {
-        self.open.binary_search_by_key(&id, |(id, _)| *id).ok()
+    fn find(&mut self, id: u32) -> Option<usize> {
+        if self.open.get(self.found).is_none_or(|(found, _)| *found != id) {
+            self.found = self.open.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        }
+        Some(self.found)
     }
 
     fn get(&mut self, id: u32) -> Option<&mut Stream> {
