@@ -522,6 +522,24 @@ fn floods() {
     assert!(report.seen.is_empty());
     assert_eq!(report.loss(Loss::Refused), 1);
 
+    // A frame of fields that is too large to be looked at: nor is what looks like a request within.
+    let mut feed = Feed::new(true);
+    feed.write(CLIENT, 1, PREFACE);
+    feed.write(CLIENT, 1, &settings(&[]));
+    feed.write(SERVER, 2, &settings(&[(5, 1 << 20)]));
+    feed.write(CLIENT, 3, &frame(SETTINGS, ACK, 0, &[]));
+    let large = frame(HEADERS, END_HEADERS | END_STREAM, 1, &vec![0x84; 200_000]);
+    feed.write(CLIENT, 10, &large[..150_000]);
+    let inside = get(3, "/inside");
+    feed.write(CLIENT, 10, &inside);
+    feed.write(CLIENT, 10, &large[150_000 + inside.len()..]);
+    feed.write(SERVER, 11, &response(1, END_STREAM, "431"));
+    feed.write(CLIENT, 12, &get(3, "/next"));
+    feed.write(SERVER, 13, &response(3, END_STREAM, "200"));
+    let report = feed.close(50);
+    assert_eq!(report.seen, [http("GET", "/next", (12, 13), 200, [0, 0])]);
+    assert_eq!(report.loss(Loss::Refused), 1);
+
     // One long field, again and again: the first mebibyte is looked at, and the table is still in step.
     let mut feed = open();
     let mut encoder = Encoder::new();

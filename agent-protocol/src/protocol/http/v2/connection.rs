@@ -353,7 +353,14 @@ impl Connection {
         match header.kind {
             kind::DATA => self.begin_data(flow, &header, input, at, output),
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if header.whole() > LARGEST_BLOCK => {
-                self.refuse(flow, at + 1, output)
+                let in_step = self.flow(flow).proven;
+                let next = self.refuse(flow, at + 1, output)?;
+                if !in_step {
+                    return Ok(next);
+                }
+                // It is a frame, so none begins within.
+                self.flow_mut(flow).place = Place::Frame;
+                Ok(self.pass(flow, header.length, at + HEADER))
             }
             kind::HEADERS
             | kind::PUSH_PROMISE
