@@ -5,7 +5,9 @@
 //! `Slow` answers once and then waits for the client to let go; `Missing` is not there.
 //!
 //! Modes of a client: `mix`, eight calls at a time of all methods but `Slow`; `paced`, the same one by one with pauses;
-//! `cancel` after the first answer of `Slow`; `deadline` of 150 ms on `Slow`; `long`, an `Echo` of [`LONG`] messages.
+//! `churn`, the same with metadata of a hundred bytes that is another for each call, which the server sends back;
+//! `cancel` after the first answer of `Slow`; `patient`, that 50 ms after the first answer, with a deadline of 10 s;
+//! `deadline` of 150 ms on `Slow`; `long`, an `Echo` of [`LONG`] messages; `drip`, one of [`DRIP`], 10 ms apart.
 
 use crate::Totals;
 use crate::client::{self, Language, program};
@@ -21,6 +23,9 @@ pub const SERVICE: &str = "redwire.test.Peer";
 
 /// Messages each way of a `long` call.
 pub const LONG: usize = 20_000;
+
+/// Messages each way of a `drip` call.
+pub const DRIP: usize = 600;
 
 /// An implementation of gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

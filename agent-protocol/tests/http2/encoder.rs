@@ -66,7 +66,8 @@ pub(crate) struct Encoder {
     table: VecDeque<(String, String)>,
     size: usize,
     max_size: usize,
-    update: Vec<u8>,
+    /// The smallest size since the last block, where it has changed.
+    smallest: Option<usize>,
     /// Names are taken from the dynamic table before the static one.
     pub(crate) dynamic_names: bool,
 }
@@ -97,7 +98,7 @@ impl Encoder {
             table: VecDeque::new(),
             size: 0,
             max_size: 4096,
-            update: Vec::new(),
+            smallest: None,
             dynamic_names: false,
         }
     }
@@ -105,7 +106,7 @@ impl Encoder {
     pub(crate) fn resize(&mut self, max_size: usize) {
         self.max_size = max_size;
         self.evict();
-        integer(&mut self.update, 0x20, 5, max_size);
+        self.smallest = Some(self.smallest.map_or(max_size, |size| size.min(max_size)));
     }
 
     fn evict(&mut self) {
@@ -116,7 +117,14 @@ impl Encoder {
     }
 
     pub(crate) fn block(&mut self, fields: &[Field<'_>], mut how: impl FnMut() -> Indexing) -> Vec<u8> {
-        let mut out = std::mem::take(&mut self.update);
+        let mut out = Vec::new();
+        // RFC 7541 § 4.2: the smallest of the sizes in between, then the last.
+        if let Some(smallest) = self.smallest.take() {
+            if smallest < self.max_size {
+                integer(&mut out, 0x20, 5, smallest);
+            }
+            integer(&mut out, 0x20, 5, self.max_size);
+        }
         for &(name, value) in fields {
             let dynamic = |whole: bool| {
                 let same = |(n, v): &(String, String)| n == name && (!whole || v == value);

@@ -141,6 +141,25 @@ fn cancelled_by_the_client() {
     assert!(report.details[0].contains("reset: Some(\"CANCEL\")"));
 }
 
+/// Nor one of which the begin of a frame has come, though its middle is not looked at.
+#[test]
+fn cancelled_within_a_message() {
+    for cut in [9 + 5, 9 + 6, 9 + 104] {
+        for flags in [0, END_STREAM] {
+            let mut feed = open();
+            feed.write(CLIENT, 10, &call(1));
+            feed.write(SERVER, 11, &answer(1));
+            feed.write(SERVER, 12, &frame(DATA, flags, 1, &message(100))[..cut]);
+            feed.write(CLIENT, 14, &reset(1, 8));
+            assert_eq!(
+                feed.close(50).seen,
+                [expected((10, 14), Status::CANCELLED, [(0, 0), (0, 0)])],
+                "{cut}"
+            );
+        }
+    }
+}
+
 /// A reset that comes when the call's time is over, or so nearly that the client's clock may have said so.
 #[test]
 fn deadline() {
@@ -176,6 +195,37 @@ fn reset_after_the_trailers() {
     assert_eq!(
         feed.close(50).seen,
         [expected((10, 12), Status::OK, [(0, 0), (0, 0)])]
+    );
+}
+
+/// Trailers that do not end the stream are malformed (RFC 9113 § 8.1): what they say does not count, nor does it
+/// disturb other streams.
+#[test]
+fn trailers_that_do_not_end() {
+    let mut feed = open();
+    for stream in [1, 3] {
+        feed.write(CLIENT, 10, &call(stream));
+        feed.write(CLIENT, 11, &frame(DATA, END_STREAM, stream, &message(7)));
+        feed.write(SERVER, 12, &answer(stream));
+        feed.write(SERVER, 13, &headers(stream, 0, &[("grpc-status", "0")]));
+    }
+    // A client that goes by the rules, and one that does not.
+    feed.write(CLIENT, 14, &reset(1, 1));
+    feed.write(SERVER, 15, &frame(DATA, END_STREAM, 3, &message(2)));
+    feed.write(
+        CLIENT,
+        16,
+        &request(5, END_STREAM, "POST", "/pkg.Service/Do", &CONTENT),
+    );
+    feed.write(SERVER, 17, &answer(5));
+    feed.write(SERVER, 18, &trailers(5, "0"));
+    assert_eq!(
+        feed.close(50).seen,
+        [
+            expected((10, 14), Status::INTERNAL, [(1, 7), (0, 0)]),
+            expected((10, 15), Status::UNKNOWN, [(1, 7), (1, 2)]),
+            expected((16, 18), Status::OK, [(0, 0), (0, 0)]),
+        ]
     );
 }
 

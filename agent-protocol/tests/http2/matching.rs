@@ -116,6 +116,25 @@ fn request_fields() {
     }
 }
 
+/// Several Forwarded fields are one list (RFC 7239 § 4), which begins with the client.
+#[test]
+fn the_client_behind_proxies() {
+    let mut feed = open();
+    let more = [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("forwarded", "for=192.0.2.2"),
+        ("forwarded", "for=192.0.2.3"),
+    ];
+    feed.write(CLIENT, 10, &request(1, END_STREAM, "GET", "/p", &more));
+    feed.write(SERVER, 12, &response(1, END_STREAM, "201"));
+    let report = feed.close(50);
+    assert!(
+        report.details[0].contains("forwarded_for: Some(\"192.0.2.2\")"),
+        "{:?}",
+        report.details
+    );
+}
+
 #[test]
 fn interim_responses_and_trailers() {
     let mut feed = open();
@@ -280,7 +299,7 @@ fn resets_after_a_complete_response() {
         feed.write(CLIENT, 10, &request(stream, 0, "POST", "/r", &[]));
         feed.write(SERVER, 15, &response(stream, END_STREAM, "413"));
         feed.write(SERVER, 20, &reset(stream, code));
-        // Frames that were on their way.
+        // Frames that were on their way: whether they come before the reset is chance.
         feed.write(CLIENT, 21, &frame(DATA, END_STREAM, stream, b"late"));
     }
     feed.write(CLIENT, 30, &get(5, "/done"));
@@ -295,11 +314,50 @@ fn resets_after_a_complete_response() {
     assert_eq!(
         seen,
         [
-            (None, Some(413), 15, [None, Some(0)]),
-            (Some("CANCEL"), Some(413), 15, [None, Some(0)]),
+            (None, Some(413), 15, [Some(4), Some(0)]),
+            (Some("CANCEL"), Some(413), 15, [Some(4), Some(0)]),
             (None, Some(200), 31, [Some(0), Some(0)])
         ]
     );
+    no_losses(&report);
+}
+
+/// A server that has answered stops the request: what is on its way is waited for, but not for long.
+#[test]
+fn a_request_that_is_stopped() {
+    const SECOND: u64 = 1_000_000_000;
+    let stopped = |feed: &mut Feed, stream, end| {
+        feed.write(CLIENT, end - 1, &request(stream, 0, "POST", "/r", &[]));
+        feed.write(SERVER, end, &response(stream, END_STREAM, "413"));
+        feed.write(SERVER, end + 1, &reset(stream, 0));
+    };
+    let mut feed = open();
+    stopped(&mut feed, 1, 10);
+    stopped(&mut feed, 3, 20);
+    assert_eq!(feed.report.seen.len(), 0, "the rest can be on its way");
+    feed.write(CLIENT, SECOND, &frame(PING, ACK, 0, &[0; 8]));
+    assert_eq!(feed.report.seen.len(), 2, "it did not come");
+    // Frames from long before are of no interest.
+    feed.write(CLIENT, SECOND, &frame(DATA, END_STREAM, 1, b"late"));
+    // A client that heard of it in time resets, too.
+    stopped(&mut feed, 5, 2 * SECOND);
+    feed.write(CLIENT, 2 * SECOND + 2, &reset(5, 8));
+    assert_eq!(feed.report.seen.len(), 3);
+    stopped(&mut feed, 7, 3 * SECOND);
+    let report = feed.close(4 * SECOND);
+    let seen: Vec<_> = report
+        .seen
+        .iter()
+        .map(|seen| (seen.error.as_deref(), seen.status, seen.end, seen.sizes[0]))
+        .collect();
+    let ends = [10, 20, 2 * SECOND, 3 * SECOND];
+    assert_eq!(seen, ends.map(|end| (None, Some(413), end, None)));
+    no_losses(&report);
+
+    let mut feed = open();
+    stopped(&mut feed, 1, 10);
+    let report = feed.abandon();
+    assert_eq!(report.seen.len(), 1);
     no_losses(&report);
 }
 
@@ -463,6 +521,52 @@ fn floods() {
     let report = feed.close(50);
     assert!(report.seen.is_empty());
     assert_eq!(report.loss(Loss::Refused), 1);
+
+    // A frame of fields that is too large to be looked at: nor is what looks like a request within.
+    let mut feed = Feed::new(true);
+    feed.write(CLIENT, 1, PREFACE);
+    feed.write(CLIENT, 1, &settings(&[]));
+    feed.write(SERVER, 2, &settings(&[(5, 1 << 20)]));
+    feed.write(CLIENT, 3, &frame(SETTINGS, ACK, 0, &[]));
+    let large = frame(HEADERS, END_HEADERS | END_STREAM, 1, &vec![0x84; 200_000]);
+    feed.write(CLIENT, 10, &large[..150_000]);
+    let inside = get(3, "/inside");
+    feed.write(CLIENT, 10, &inside);
+    feed.write(CLIENT, 10, &large[150_000 + inside.len()..]);
+    feed.write(SERVER, 11, &response(1, END_STREAM, "431"));
+    feed.write(CLIENT, 12, &get(3, "/next"));
+    feed.write(SERVER, 13, &response(3, END_STREAM, "200"));
+    let report = feed.close(50);
+    assert_eq!(report.seen, [http("GET", "/next", (12, 13), 200, [0, 0])]);
+    assert_eq!(report.loss(Loss::Refused), 1);
+
+    // One long field, again and again: the first mebibyte is looked at, and the table is still in step.
+    let mut feed = open();
+    let mut encoder = Encoder::new();
+    let long = format!("for={}", "1".repeat(3000));
+    let fields = [(":method", "GET"), (":path", "/long"), ("forwarded", &long)];
+    let mut block = encoder.block(&fields, || Indexing::Incremental);
+    block.extend(vec![0xbe; 16_000]);
+    block.extend(encoder.block(&[("user-agent", "last")], || Indexing::Incremental));
+    let (first, rest) = block.split_at(10_000);
+    feed.write(CLIENT, 10, &frame(HEADERS, END_STREAM, 1, first));
+    feed.write(CLIENT, 10, &frame(CONTINUATION, END_HEADERS, 1, rest));
+    let block = encoder.block(
+        &[(":method", "GET"), (":path", "/long"), ("user-agent", "last")],
+        || Indexing::Without,
+    );
+    assert_eq!(block.len(), 3);
+    feed.write(CLIENT, 11, &frame(HEADERS, END_HEADERS | END_STREAM, 3, &block));
+    for stream in [1, 3] {
+        feed.write(SERVER, 12, &response(stream, END_STREAM, "431"));
+    }
+    let report = feed.close(50);
+    assert_eq!(
+        report.seen,
+        [10, 11].map(|start| http("GET", "/long", (start, 12), 431, [0, 0]))
+    );
+    assert!(!report.details[0].contains("last"), "beyond the mebibyte");
+    assert!(report.details[1].contains("user_agent: Some(\"last\")"));
 
     // Streams without end.
     let mut feed = open();

@@ -234,6 +234,115 @@ fn grpc_without_a_known_content_type() {
     }
 }
 
+/// A gRPC call of which all is known but what the server's table holds, answered with these fields at its end.
+fn call_with_trailers(feed: &mut Feed, server: &mut Encoder, stream: u32, trailers: &[Field<'_>]) {
+    let content = [("content-type", "application/grpc")];
+    feed.write(
+        CLIENT,
+        10,
+        &request(stream, 0, "POST", "/pkg.Service/Do", &content),
+    );
+    feed.write(CLIENT, 10, &frame(DATA, END_STREAM, stream, &message(1)));
+    feed.write(SERVER, 20, &headers(stream, 0, &[(":status", "200"), content[0]]));
+    let block = server.block(trailers, ALL);
+    feed.write(
+        SERVER,
+        21,
+        &frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
+    );
+}
+
+/// gRPC ends each call with a status (doc/PROTOCOL-HTTP2.md, "Responses"). An encoder that takes names from its table
+/// sends the name no more, but a field that alone can be the status is it, and tells the entry's name.
+#[test]
+fn the_status_whose_name_is_not_known() {
+    let statuses = |feed: Feed| -> Vec<_> {
+        let seen = feed.close(100).seen;
+        assert!(seen.iter().all(|seen| seen.kind == "grpc"));
+        seen.iter().map(|seen| seen.status).collect()
+    };
+    let old = || {
+        let mut server = Encoder::new();
+        for field in [("grpc-status", "0"), ("grpc-message", "m"), ("x-count", "1")] {
+            server.block(&[field], ALL);
+        }
+        server
+    };
+    let (ok, no, message, count) = (
+        ("grpc-status", "0"),
+        ("grpc-status", "5"),
+        ("grpc-message", "no"),
+        ("x-count", "2"),
+    );
+
+    let (mut feed, mut server) = (Feed::new(false), old());
+    // The value of the entry is not known; that it is a status, is; so others with its name are known.
+    call_with_trailers(&mut feed, &mut server, 101, &[ok]);
+    call_with_trailers(&mut feed, &mut server, 103, &[no, count]);
+    call_with_trailers(&mut feed, &mut server, 105, &[no, count]);
+    call_with_trailers(&mut feed, &mut server, 107, &[ok, count]);
+    assert_eq!(statuses(feed), [None, Some(5), Some(5), None]);
+
+    let (mut feed, mut server) = (Feed::new(false), old());
+    // Either may be the status, which is sent by index from here on: until one that is alone.
+    call_with_trailers(&mut feed, &mut server, 101, &[no, count]);
+    call_with_trailers(&mut feed, &mut server, 103, &[no, count]);
+    // A message is no number.
+    call_with_trailers(&mut feed, &mut server, 105, &[no, message]);
+    call_with_trailers(&mut feed, &mut server, 107, &[no, count]);
+    assert_eq!(statuses(feed), [None, None, Some(5), Some(5)]);
+
+    // What is no gRPC needs no status.
+    let (mut feed, mut server) = (Feed::new(false), old());
+    feed.write(
+        CLIENT,
+        10,
+        &request(101, END_STREAM, "POST", "/pkg.Service/Do", &[]),
+    );
+    feed.write(SERVER, 20, &headers(101, 0, &[(":status", "200")]));
+    let block = server.block(&[count], ALL);
+    feed.write(SERVER, 21, &frame(HEADERS, END_HEADERS | END_STREAM, 101, &block));
+    assert_eq!(
+        feed.close(50).seen,
+        [http("POST", "/pkg.Service/Do", (10, 21), 200, [0, 0])]
+    );
+}
+
+/// A request with the same unknown fields as one that was seen to be gRPC is gRPC, also without a message; behind a
+/// hole, references are to other entries.
+#[test]
+fn requests_with_the_same_unknown_fields() {
+    let mut feed = Feed::new(false);
+    let ask = |feed: &mut Feed, stream, unknown: &[u8], body: Option<&[u8]>| {
+        let known = Encoder::plain(&[(":method", "POST"), (":scheme", "http"), (":path", "/s/M")]);
+        let block = [&known, unknown].concat();
+        let flags = if body.is_some() { 0 } else { END_STREAM };
+        feed.write(CLIENT, 10, &frame(HEADERS, END_HEADERS | flags, stream, &block));
+        if let Some(body) = body {
+            feed.write(CLIENT, 10, &frame(DATA, END_STREAM, stream, body));
+        }
+        feed.tick(1_000_000_000);
+        let block = [Encoder::plain(&[(":status", "200")]), vec![0xc6]].concat();
+        feed.write(
+            SERVER,
+            20,
+            &frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
+        );
+    };
+    ask(&mut feed, 101, &[0xc6, 0xc7], None);
+    ask(&mut feed, 103, &[0xc6, 0xc7], Some(&message(3)));
+    ask(&mut feed, 105, &[0xc6, 0xc7], None);
+    ask(&mut feed, 107, &[0xc6, 0xc8], None);
+    // One more entry in the table: the same references have other numbers.
+    ask(&mut feed, 109, &[0x40, 1, b'x', 1, b'y', 0xc7, 0xc8], None);
+    ask(&mut feed, 111, &[0xc6, 0xc7], None);
+    feed.miss(CLIENT, 30);
+    ask(&mut feed, 121, &[0xc7, 0xc8], None);
+    let report = feed.close(50);
+    let kinds: Vec<_> = report.seen.iter().map(|seen| seen.kind).collect();
+    assert_eq!(kinds, ["http", "grpc", "grpc", "http", "grpc", "http", "http"]);
+}
+
 /// Joined right at the preface of a connection that was not known to begin.
 #[test]
 fn the_preface_in_the_middle() {

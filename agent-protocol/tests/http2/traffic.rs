@@ -54,6 +54,9 @@ pub(crate) struct Traffic {
     pub(crate) expected: Vec<Seen>,
     pub(crate) close: u64,
     next_id: u32,
+    next_promise: u32,
+    /// The largest table that the receiver of each direction allows.
+    allowed: [usize; 2],
     time: u64,
 }
 
@@ -66,6 +69,8 @@ impl Traffic {
             expected: Vec::new(),
             close: 0,
             next_id: 1,
+            next_promise: 2,
+            allowed: [8192; 2],
             time: 1,
         };
         for encoder in &mut traffic.encoders {
@@ -107,7 +112,8 @@ impl Traffic {
         let random = &mut self.random;
         let encoder = &mut self.encoders[direction as usize];
         if random.below(20) == 0 {
-            encoder.resize(random.one_of(&[0, 100, 1000, 4096, 8192]));
+            let size = random.one_of(&[0, 100, 1000, 4096, 8192]);
+            encoder.resize(size.min(self.allowed[direction as usize]));
         }
         let block = encoder.block(fields, || {
             random.one_of(&[
@@ -294,7 +300,14 @@ impl Traffic {
             exchange.response_end = ends.then(|| self.writes.last().unwrap().time);
         } else {
             let status = self.random.one_of(&["0", "5", "13"]);
-            let (_, end) = self.headers(SERVER, id, true, &[("grpc-status", status), ("x", "y")]);
+            let mut fields = vec![("grpc-status", status)];
+            // Others whose value could be a status, too.
+            fields.extend(
+                self.random
+                    .one_of(&[None, Some(("x", "y")), Some(("x-count", "5"))]),
+            );
+            fields.extend(self.random.one_of(&[None, Some(("grpc-message", "7"))]));
+            let (_, end) = self.headers(SERVER, id, true, &fields);
             exchange.seen.status = status.parse().ok();
             exchange.response_end = Some(end);
         }
@@ -305,6 +318,37 @@ impl Traffic {
             return true;
         }
         false
+    }
+
+    /// What changes nothing of the exchanges.
+    fn aside(&mut self) {
+        let (of, to) = self.random.one_of(&[(CLIENT, SERVER), (SERVER, CLIENT)]);
+        match self.random.below(4) {
+            // An extension, such as ALTSVC (RFC 7838), ORIGIN (RFC 8336) or PRIORITY_UPDATE (RFC 9218).
+            0 => {
+                let kind = self.random.one_of(&[0xa, 0xc, 0x10, 0xfe]);
+                self.write(of, frame(kind, 0xff, 0, b"whatever"));
+            }
+            1 => self.write(SERVER, frame(GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0])),
+            2 => {
+                let size = self.random.one_of(&[0, 100, 4096, 8192]);
+                self.write(to, settings(&[(1, size as u32)]));
+                self.write(of, frame(SETTINGS, ACK, 0, &[]));
+                self.allowed[of as usize] = size;
+                self.encoders[of as usize].resize(size);
+            }
+            _ => {
+                let promise = self.next_promise;
+                self.next_promise += 2;
+                let path = format!("/pushed/{}", self.random.below(9));
+                let encoder = &mut self.encoders[SERVER as usize];
+                let fields = [(":method", "GET"), (":path", &path), ("x-count", "5")];
+                let mut payload = promise.to_be_bytes().to_vec();
+                payload.extend(encoder.block(&fields, || Indexing::Incremental));
+                self.write(SERVER, frame(PUSH_PROMISE, END_HEADERS, 1, &payload));
+                self.headers(SERVER, promise, true, &[(":status", "204"), ("x-count", "7")]);
+            }
+        }
     }
 
     fn run(&mut self, exchanges: usize) {
@@ -321,6 +365,7 @@ impl Traffic {
                 0 => self.write(CLIENT, frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0x40, 0])),
                 1 => self.write(SERVER, frame(PING, self.time as u8 & 1, 0, &[7; 8])),
                 2 => self.write(CLIENT, frame(PRIORITY, 0, self.next_id + 100, &[0, 0, 0, 0, 3])),
+                3 if self.random.below(3) == 0 => self.aside(),
                 _ if open.is_empty() => {}
                 _ => {
                     let at = self.random.below(open.len());

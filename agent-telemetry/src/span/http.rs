@@ -161,7 +161,7 @@ pub(super) fn describe<'a>(
     }
     let is_client = context.side == Side::Client;
     network::set_server(&mut to, network::server(context, record.authority), is_client);
-    client(record, context, &mut to);
+    client(record.forwarded_for, context, &mut to);
     network::describe(context, &mut to);
     to.both(NETWORK_PROTOCOL_NAME, "http");
     if !record.version.is_empty() {
@@ -216,9 +216,8 @@ fn full_url(record: &Record<'_>, context: Context<'_>, scheme: &str, url: &mut S
 }
 
 /// `client.*`: who a proxy says it is, else the socket's end.
-fn client<'a>(record: &Record<'a>, context: Context<'a>, to: &mut Description<'a>) {
-    let forwarded = record.forwarded_for.filter(|_| context.side == Side::Server);
-    let Some(forwarded) = forwarded else {
+pub(super) fn client<'a>(forwarded_for: Option<&'a str>, context: Context<'a>, to: &mut Description<'a>) {
+    let Some(forwarded) = forwarded_for.filter(|_| context.side == Side::Server) else {
         return network::client(context, to);
     };
     let (address, port) = match forwarded.parse::<std::net::IpAddr>() {

@@ -87,7 +87,7 @@ pub(super) fn describe<'a>(
     }
     let is_client = context.side == Side::Client;
     network::set_server(&mut to, network::server(context, record.authority), is_client);
-    network::client(context, &mut to);
+    super::http::client(record.forwarded_for, context, &mut to);
     network::describe(context, &mut to);
     to.span(NETWORK_PROTOCOL_NAME, "http");
     to.span(NETWORK_PROTOCOL_VERSION, record.version);
@@ -132,7 +132,7 @@ fn write_method(record: &Record<'_>, name: &mut String) -> bool {
 pub(crate) fn messages<'a>(
     connection: &'a ConnectionInfo,
     side: Side,
-    record: &Record<'_>,
+    record: &Record<'a>,
     direction: &'static str,
     new: Messages,
     scratch: &'a mut Scratch,
@@ -146,8 +146,205 @@ pub(crate) fn messages<'a>(
     }
     to.metric(DIRECTION, direction);
     let (_, server) = super::client_and_server(connection, side);
-    network::set_server(&mut to, network::address(server), side == Side::Client);
+    let (address, port) = network::address(server);
+    // As the duration metric has it, so that the two can be joined.
+    let (address, port) = match record.authority.and_then(network::split_authority) {
+        Some((host, named)) => (Some(Value::Str(host)), named.or(port)),
+        None => (address, port),
+    };
+    network::set_server(&mut to, (address, port), side == Side::Client);
     to.measure(&MESSAGES, new.count as f64);
     to.measure(&BYTES, new.bytes as f64);
     to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{RouteConfig, Routes};
+    use crate::span::{SpanConfig, Status};
+    use redwire_protocol::connection::{ConnectionId, Endpoint, Opener, Vantage};
+    use redwire_protocol::protocol::grpc;
+    use redwire_protocol::transaction::{self, Transaction};
+    use std::collections::BTreeMap;
+
+    fn connection() -> ConnectionInfo {
+        let endpoint = |address: &str| Endpoint::Inet(address.parse().unwrap());
+        ConnectionInfo {
+            id: ConnectionId(1),
+            local: endpoint("10.0.0.1:41000"),
+            remote: endpoint("10.0.0.7:50051"),
+            vantage: Vantage::Socket,
+            opener: Opener::Local,
+            process: None,
+        }
+    }
+
+    fn record() -> Record<'static> {
+        Record {
+            service: Some("shop.Items"),
+            method: Some("Get"),
+            status: Some(grpc::Status::OK),
+            http_status: Some(200),
+            authority: Some("items.shop.example:8443"),
+            user_agent: Some("grpc-go/1"),
+            forwarded_for: Some("192.0.2.9"),
+            version: "2",
+            request: Some(Messages { count: 1, bytes: 7 }),
+            ..Record::default()
+        }
+    }
+
+    type Texts = BTreeMap<Key, String>;
+
+    fn texts(attributes: &[crate::value::Attribute<'_>]) -> Texts {
+        attributes
+            .iter()
+            .map(|(key, value)| (*key, value.to_string()))
+            .collect()
+    }
+
+    /// Name, status, and attributes of span and metric.
+    fn said(side: Side, record: Record<'_>, error: Option<&str>) -> (String, Status, Texts, Texts) {
+        let (connection, config) = (connection(), SpanConfig::default());
+        let transaction = Transaction {
+            start: 1,
+            end: 2,
+            error,
+            remote_parent: None,
+            tracestate: None,
+            parent: None,
+            record: transaction::Record::Rpc(record),
+        };
+        let context = Context {
+            connection: &connection,
+            side,
+            transaction: &transaction,
+            config: &config,
+            resource: 0,
+        };
+        let mut scratch = Scratch::new(Routes::new(&RouteConfig::default()).unwrap());
+        let description = crate::span::describe(context, &mut scratch);
+        (
+            description.name.to_owned(),
+            description.status,
+            texts(&description.attributes),
+            texts(&description.dimensions),
+        )
+    }
+
+    fn map<const N: usize>(pairs: [(Key, &str); N]) -> Texts {
+        pairs
+            .into_iter()
+            .map(|(key, value)| (key, value.to_owned()))
+            .collect()
+    }
+
+    /// "RPC spans" and "Semantic conventions for gRPC".
+    #[test]
+    fn a_call() {
+        let (name, status, span, metric) = said(Side::Client, record(), None);
+        assert_eq!((name.as_str(), status), ("shop.Items/Get", Status::Unset));
+        let both = [
+            ("rpc.system.name", "grpc"),
+            ("rpc.method", "shop.Items/Get"),
+            ("rpc.response.status_code", "OK"),
+            ("server.address", "items.shop.example"),
+            ("server.port", "8443"),
+        ];
+        assert_eq!(metric, map(both));
+        let mut expected = map([
+            ("client.address", "10.0.0.1"),
+            ("client.port", "41000"),
+            ("network.peer.address", "10.0.0.7"),
+            ("network.peer.port", "50051"),
+            ("network.transport", "tcp"),
+            ("network.type", "ipv4"),
+            ("network.protocol.name", "http"),
+            ("network.protocol.version", "2"),
+            ("user_agent.original", "grpc-go/1"),
+            (REQUEST_MESSAGES, "1"),
+            (REQUEST_BYTES, "7"),
+        ]);
+        expected.extend(map(both));
+        assert_eq!(span, expected);
+
+        let (.., span, metric) = said(Side::Server, record(), None);
+        assert_eq!(span["client.address"], "192.0.2.9", "behind its proxy");
+        assert_eq!(metric, map([both[0], both[1], both[2]]));
+
+        let unknown = Record {
+            service: None,
+            method: None,
+            status: None,
+            ..record()
+        };
+        let (name, _, span, metric) = said(Side::Server, unknown, None);
+        assert_eq!(name, "grpc");
+        assert_eq!(metric, map([both[0]]));
+        assert!(!span.contains_key("rpc.method") && !span.contains_key("rpc.response.status_code"));
+    }
+
+    /// "gRPC status": all but OK are errors of a client; of a server, those that are its fault.
+    #[test]
+    fn errors() {
+        let at_server = [
+            "UNKNOWN",
+            "DEADLINE_EXCEEDED",
+            "UNIMPLEMENTED",
+            "INTERNAL",
+            "UNAVAILABLE",
+            "DATA_LOSS",
+        ];
+        for code in 0..17 {
+            let code = grpc::Status(code);
+            let name = code.name().unwrap();
+            for (side, is_error) in [
+                (Side::Client, name != "OK"),
+                (Side::Server, at_server.contains(&name)),
+            ] {
+                let call = Record {
+                    status: Some(code),
+                    ..record()
+                };
+                let (_, status, span, metric) = said(side, call, None);
+                let error = is_error.then_some(name);
+                assert_eq!(status == Status::Error, is_error, "{name}");
+                assert_eq!(span.get("error.type").map(String::as_str), error);
+                assert_eq!(metric.get("error.type").map(String::as_str), error);
+                assert_eq!(span["rpc.response.status_code"], name);
+            }
+        }
+        let lost = Record {
+            status: Some(grpc::Status::UNAVAILABLE),
+            ..record()
+        };
+        let (.., span, _) = said(Side::Server, lost, Some("connection_closed"));
+        assert_eq!(span["error.type"], "connection_closed");
+        assert_eq!(span["rpc.response.status_code"], "UNAVAILABLE");
+    }
+
+    /// Messages and calls are counted under the same server.
+    #[test]
+    fn message_counters() {
+        let connection = connection();
+        let mut scratch = Scratch::new(Routes::new(&RouteConfig::default()).unwrap());
+        let new = Messages { count: 3, bytes: 9 };
+        let call = record();
+        let to = messages(&connection, Side::Client, &call, "request", new, &mut scratch);
+        let (.., metric) = said(Side::Client, record(), None);
+        for key in ["rpc.system.name", "rpc.method", "server.address", "server.port"] {
+            assert_eq!(texts(&to.dimensions)[key], metric[key]);
+        }
+        assert_eq!(texts(&to.dimensions)[DIRECTION], "request");
+        let measured: Vec<_> = to
+            .measurements
+            .iter()
+            .map(|(metric, value)| (metric.name, *value))
+            .collect();
+        assert_eq!(
+            measured,
+            [("redwire.rpc.messages", 3.0), ("redwire.rpc.message.bytes", 9.0)]
+        );
+    }
 }

@@ -24,16 +24,26 @@ def settle(context, code):
         context.abort(CODES[code], "as asked")
 
 
+def tell(context):
+    """Answers the metadata of a call that churns with the same."""
+    churn = [(key, value) for key, value in context.invocation_metadata() if key == "x-churn"]
+    if churn:
+        context.send_initial_metadata(churn)
+
+
 def unary(request, context):
+    tell(context)
     settle(context, numbers(request)[0])
     return request
 
 
 def collect(requests, context):
+    tell(context)
     return str(sum(1 for _ in requests)).encode()
 
 
 def stream(request, context):
+    tell(context)
     code, count = numbers(request)
     for _ in range(count):
         yield request
@@ -41,6 +51,7 @@ def stream(request, context):
 
 
 def echo(requests, context):
+    tell(context)
     yield from requests
 
 
@@ -72,6 +83,7 @@ class Client:
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options)
         self.counts = collections.Counter()
         self.lock = threading.Lock()
+        self.more = {}
         path = f"/{SERVICE}/"
         self.unary = self.channel.unary_unary(path + "Unary")
         self.missing = self.channel.unary_unary(path + "Missing")
@@ -95,26 +107,36 @@ class Client:
     def one(self, i):
         match i % 10:
             case 3:
-                self.count("Unary", lambda: self.unary(b"5 0"))
+                self.count("Unary", lambda: self.unary(b"5 0", **self.more))
             case 4:
-                self.count("Unary", lambda: self.unary(b"13 0"))
+                self.count("Unary", lambda: self.unary(b"13 0", **self.more))
             case 5:
-                self.count("Collect", lambda: self.collect(self.messages(3)))
+                self.count("Collect", lambda: self.collect(self.messages(3), **self.more))
             case 6:
-                self.count("Stream", lambda: list(self.stream(b"0 5")))
+                self.count("Stream", lambda: list(self.stream(b"0 5", **self.more)))
             case 7:
-                self.count("Echo", lambda: list(self.echo(self.messages(4))))
+                self.count("Echo", lambda: list(self.echo(self.messages(4), **self.more)))
             case 8:
-                self.count("Stream", lambda: list(self.stream(b"10 2")))
+                self.count("Stream", lambda: list(self.stream(b"10 2", **self.more)))
             case 9:
-                self.count("Missing", lambda: self.missing(b"0 0"))
+                self.count("Missing", lambda: self.missing(b"0 0", **self.more))
             case _:
-                self.count("Unary", lambda: self.unary(b"0 0"))
+                self.count("Unary", lambda: self.unary(b"0 0", **self.more))
 
     def cancel(self, _):
         def call():
             slow = self.slow(b"0 0")
             next(slow)
+            slow.cancel()
+            list(slow)
+
+        self.count("Slow", call)
+
+    def patient(self, _):
+        def call():
+            slow = self.slow(b"0 0", timeout=10)
+            next(slow)
+            time.sleep(0.05)
             slow.cancel()
             list(slow)
 
@@ -129,14 +151,31 @@ class Client:
 
         self.count("Echo", call)
 
+    def drip(self, _):
+        def messages():
+            for _ in range(600):
+                yield b"0 0"
+                time.sleep(0.01)
+
+        def call():
+            assert sum(1 for _ in self.echo(messages())) == 600
+
+        self.count("Echo", call)
+
+    def churn(self, i):
+        # gRPC C-core indexes no metadata of ours, but timeouts that it has not had.
+        self.more = {"metadata": [("x-churn", f"{i:0100}")], "timeout": 10 * 1.04 ** (i % 150)}
+        self.paced(i)
+
     def paced(self, i):
         self.one(i)
         time.sleep(0.002)
 
     def run(self, mode, count):
-        run = {"mix": self.one, "cancel": self.cancel, "deadline": self.deadline, "long": self.long, "paced": self.paced}
-        with concurrent.futures.ThreadPoolExecutor(1 if mode in ("long", "paced") else 8) as pool:
-            list(pool.map(run[mode], range(count)))
+        run = self.one if mode == "mix" else getattr(self, mode)
+        alone = mode in ("long", "drip", "paced", "churn")
+        with concurrent.futures.ThreadPoolExecutor(1 if alone else 8) as pool:
+            list(pool.map(run, range(count)))
         self.channel.close()
         print(json.dumps(self.counts))
 

@@ -4,14 +4,17 @@ use crate::capturing;
 use crate::scene::Scene;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use redwire_tests::client::{self, Language, program};
 use redwire_tests::collector::Transport;
-use redwire_tests::grpc::{self, LONG, Peer};
+use redwire_tests::grpc::{self, DRIP, LONG, Peer};
 use redwire_tests::load;
 use redwire_tests::otlp::{Kind, Telemetry};
-use redwire_tests::process::Process;
+use redwire_tests::process::{Process, free_port};
 use redwire_tests::service::selected_as;
 use redwire_tests::{Totals, add, tools};
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,14 +30,23 @@ pub(crate) fn tests() -> Vec<Trial> {
                 attach(test, client, server)
             }));
         }
-        tests.push(capturing(format!("grpc::long::{}", client.name()), move |test| {
-            long(test, client)
-        }));
+        for (name, test) in [
+            ("churn", churn as fn(&str, Peer) -> Result<()>),
+            ("long", long),
+            ("drip", drip),
+            ("deadlines", deadlines),
+        ] {
+            tests.push(capturing(
+                format!("grpc::{name}::{}", client.name()),
+                move |name| test(name, client),
+            ));
+        }
         tests.push(capturing(
             format!("grpc::replay::{}", client.name()),
             move |test| replay(test, client),
         ));
     }
+    tests.push(capturing("grpc::web".to_owned(), web));
     tests
 }
 
@@ -87,14 +99,22 @@ fn pair(test: &str, client: Peer, server: Peer) -> Result<()> {
     Ok(())
 }
 
-/// The agent comes when the connection has long been open: nothing false, and each call at its place in the
-/// client's count or nowhere.
-fn attach(test: &str, client: Peer, server: Peer) -> Result<()> {
+/// What is known of calls on connections that are older than the agent, of those that began in the second half of
+/// what was seen: shares in percent.
+#[derive(Debug, Clone, Copy)]
+struct Shares {
+    method: u64,
+    status: u64,
+}
+
+/// The agent comes when the connection has long been open: nothing false, and each call at its place in the client's
+/// count or nowhere. Returns what is known, at the client and at the server.
+fn attached(test: &str, client: Peer, server: Peer, mode: &str) -> Result<[Shares; 2]> {
     const COUNT: usize = 1_500;
     let mut scene = Scene::without_agent(test, Transport::Http)?;
     let folder = scene.folder().to_owned();
     let (_server, port) = server.serve(&folder, &selected_as("service"))?;
-    let mut command = client.client(port, "paced", COUNT, &selected_as("client"))?;
+    let mut command = client.client(port, mode, COUNT, &selected_as("client"))?;
     command.stdout(std::process::Stdio::piped());
     let mut process = Process::spawn("client", &mut command, &folder, true)?;
     let output = process.take_stdout().context("the client has no output")?;
@@ -105,11 +125,8 @@ fn attach(test: &str, client: Peer, server: Peer) -> Result<()> {
     process.wait(Duration::from_secs(60))?;
     load::all(calls.values().sum(), COUNT)?;
     let telemetry = scene.finish()?;
-    for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
-        let spans = grpc::of_spans(&telemetry, service, kind);
-        let (mut named, mut all) = (0, 0);
-        for (call, count) in &spans {
-            all += count;
+    let known = |service, kind| -> Result<Shares> {
+        for (call, count) in &grpc::of_spans(&telemetry, service, kind) {
             let (method, code) = call.split_once(' ').unwrap_or_default();
             ensure!(
                 method == "-" || code == "-" || calls.get(call).is_some_and(|made| made >= count),
@@ -123,14 +140,169 @@ fn attach(test: &str, client: Peer, server: Peer) -> Result<()> {
                 code == "-" || calls.keys().any(|made| made.ends_with(&format!(" {code}"))),
                 "{service}: no call ended with {code}"
             );
-            if method != "-" && code != "-" {
-                named += count;
-            }
         }
-        ensure!(all > 0, "{service}: no span; losses {:?}", telemetry.losses());
-        println!("{test}: {service}: {named} of {all} calls fully named; {spans:?}");
+        let mut spans: Vec<_> = telemetry.spans(service, kind).collect();
+        ensure!(spans.len() > 100, "{service}: {} spans", spans.len());
+        spans.sort_by_key(|span| span.start);
+        let later = &spans[spans.len() / 2..];
+        let share = |attribute: &str| {
+            let known = later
+                .iter()
+                .filter(|span| span.attributes.contains_key(attribute));
+            (known.count() * 100 / later.len()) as u64
+        };
+        let shares = Shares {
+            method: share("rpc.method"),
+            status: share("rpc.response.status_code"),
+        };
+        println!("{test}: {service}: {shares:?}");
+        Ok(shares)
+    };
+    Ok([known("client", Kind::Client)?, known("service", Kind::Server)?])
+}
+
+/// Joined in the middle, with calls of few kinds: what peers put into their header tables before the agent came, and
+/// only refer to since, stays unknown. grpcio and grpc-go do so with `:path`; all do with `grpc-status`.
+fn attach(test: &str, client: Peer, server: Peer) -> Result<()> {
+    let method = match client {
+        Peer::Python | Peer::Go => 0,
+        Peer::Node | Peer::Tonic => 100,
+    };
+    for shares in attached(test, client, server, "paced")? {
+        ensure!(
+            shares.method == method && shares.status == 0,
+            "instead of {method} % and 0 %: {shares:?}"
+        );
     }
     Ok(())
+}
+
+/// Joined in the middle, while other entries push the old ones out of the tables: all that peers insert anew is known.
+/// That is everything, but for the status from a server on grpcio, which indexes nothing else that changes.
+fn churn(test: &str, client: Peer) -> Result<()> {
+    for server in [client, Peer::Go, Peer::Python] {
+        let status = match server {
+            Peer::Python => 0,
+            Peer::Go | Peer::Node | Peer::Tonic => 100,
+        };
+        let name = format!("{test}::{}", server.name());
+        for shares in attached(&name, client, server, "churn")? {
+            ensure!(
+                shares.method == 100 && shares.status == status,
+                "{}: instead of 100 % and {status} %: {shares:?}",
+                server.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A deadline that is reached and a cancellation long before one are told apart, though gRPC sends the same reset.
+fn deadlines(test: &str, client: Peer) -> Result<()> {
+    for (mode, code) in [("patient", "CANCELLED"), ("deadline", "DEADLINE_EXCEEDED")] {
+        let scene = Scene::start(&format!("{test}::{mode}"), Transport::Grpc, &[])?;
+        let folder = scene.folder().to_owned();
+        let mut calls = Totals::new();
+        for server in Peer::ALL {
+            let (_server, port) = server.serve(&folder, &selected_as("service"))?;
+            add(&mut calls, &client.call(port, mode, 24, &selected_as("client"))?);
+        }
+        let telemetry = scene.finish()?;
+        // A server whose clock is a little ahead ends a call before its client does, which may take that for a
+        // cancellation.
+        let early = calls.remove("Slow CANCELLED").unwrap_or_default();
+        let all: u64 = early + calls.values().sum::<u64>();
+        load::all(all, 24 * Peer::ALL.len())?;
+        let early = if mode == "deadline" { early } else { 0 };
+        for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
+            for mut seen in [
+                grpc::of_spans(&telemetry, service, kind),
+                grpc::of_metric(&telemetry, service, kind),
+            ] {
+                let right = seen.remove(&format!("Slow {code}")).unwrap_or_default();
+                let cancelled = seen.remove("Slow CANCELLED").unwrap_or_default();
+                ensure!(
+                    seen.is_empty() && right + cancelled == all && cancelled <= early,
+                    "{service}, {mode}: {right} {code}, {cancelled} CANCELLED, {early} by the client's count; {seen:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A call that goes on: while it does, its messages are in the metric, and all of them in the end.
+fn drip(test: &str, client: Peer) -> Result<()> {
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    scene.start_agent_in(&[], &[("OTEL_METRIC_EXPORT_INTERVAL", "500")])?;
+    let folder = scene.folder().to_owned();
+    let (_server, port) = Peer::Go.serve(&folder, &selected_as("service"))?;
+    let calls = client.call(port, "drip", 1, &selected_as("client"))?;
+    let telemetry = scene.finish()?;
+    for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
+        same(&telemetry, service, kind, &calls)?;
+        let span = telemetry.spans(service, kind).next().context("no span")?;
+        let lasted = (span.end - span.start) as f64 / 1e9;
+        for direction in ["request", "response"] {
+            let points = messages(&folder, service, direction)?;
+            let last = points.last().context("no point")?;
+            ensure!(last.1 == DRIP as u64, "{service}: {direction}: {points:?}");
+            let mut grown = 0;
+            let mut before = 0;
+            for &(time, count) in points.iter().filter(|(time, _)| *time < span.end) {
+                // One message each 10 ms at most: the counter runs ahead of nothing.
+                let most = (time.saturating_sub(span.start)) / 10_000_000 + 1;
+                ensure!(
+                    (before..=most).contains(&count),
+                    "{service}: {direction}: {points:?}"
+                );
+                grown += u32::from(count > before);
+                before = count;
+            }
+            // Messages of an open call are told once a second.
+            ensure!(
+                f64::from(grown) >= lasted - 3.0 && grown >= 3,
+                "{service}: {direction}, seen to grow {grown} times in {lasted} s: {points:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Points of the message counter of a service in time: when, and the value.
+fn messages(folder: &Path, service: &str, direction: &str) -> Result<Vec<(u64, u64)>> {
+    let mut points = Vec::new();
+    for line in std::fs::read_to_string(folder.join("metrics.jsonl"))?.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        for resource in each(&line, "resourceMetrics") {
+            if attribute(&resource["resource"], "service.name") != Some(service) {
+                continue;
+            }
+            for metric in each(resource, "scopeMetrics").flat_map(|scope| each(scope, "metrics")) {
+                if metric["name"] != "redwire.rpc.messages" {
+                    continue;
+                }
+                for point in each(&metric["sum"], "dataPoints") {
+                    if attribute(point, "redwire.rpc.direction") == Some(direction) {
+                        let number = |name: &str| point[name].as_str().unwrap_or_default().parse();
+                        points.push((number("timeUnixNano")?, number("asInt")?));
+                    }
+                }
+            }
+        }
+    }
+    points.sort_unstable();
+    Ok(points)
+}
+
+fn each<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+/// A text attribute.
+fn attribute<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    let found = each(value, "attributes").find(|pair| pair["key"] == name)?;
+    found["value"]["stringValue"].as_str()
 }
 
 /// A call of many messages: the counters are right in the end.
@@ -162,6 +334,42 @@ fn long(test: &str, client: Peer) -> Result<()> {
                 "{service}: the span's {attribute}: {:?}",
                 telemetry.spans
             );
+        }
+    }
+    Ok(())
+}
+
+/// gRPC-Web over HTTP/1.1, binary and as text, with tonic-web: calls, codes and messages are those that the client counts.
+fn web(test: &str) -> Result<()> {
+    const COUNT: usize = 1_000;
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let port = free_port()?;
+    let mut server = Command::new(std::env::current_exe()?);
+    server
+        .args(["tonic-peer", "web-server", &port.to_string()])
+        .envs(selected_as("service"));
+    let mut server = Process::spawn("server", &mut server, scene.folder(), false)?;
+    server.wait_for_port(port)?;
+    let mut client = program(Language::Python, "grpc_web");
+    client
+        .args([port.to_string(), COUNT.to_string()])
+        .envs(selected_as("client"));
+    let mut calls: Totals = client::run(&mut client)?;
+    let messages = calls.remove("messages").unwrap_or_default();
+    load::all(calls.values().sum(), COUNT)?;
+    let telemetry = scene.finish()?;
+    for (service, kind) in [("client", Kind::Client), ("service", Kind::Server)] {
+        same(&telemetry, service, kind, &calls)?;
+        let attribute = "redwire.rpc.direction";
+        let counted = telemetry.metric_totals(service, "redwire.rpc.messages", &[attribute]);
+        let sent = COUNT as u64;
+        ensure!(
+            counted == Totals::from([("request".to_owned(), sent), ("response".to_owned(), messages)]),
+            "{service}: {counted:?}, the client sent {sent} messages and received {messages}"
+        );
+        for span in telemetry.spans(service, kind) {
+            let version = span.attributes.get("network.protocol.version");
+            ensure!(version.is_some_and(|version| version == "1.1"), "{span:?}");
         }
     }
     Ok(())
@@ -212,7 +420,7 @@ fn replay(test: &str, client: Peer) -> Result<()> {
     );
     let mut replayed: BTreeMap<String, u64> = BTreeMap::new();
     for line in String::from_utf8(output.stdout)?.lines() {
-        let line: serde_json::Value = serde_json::from_str(line)?;
+        let line: Value = serde_json::from_str(line)?;
         let attributes = line["attributes"].as_object().context("attributes")?;
         let attributes = attributes.iter().map(|(key, value)| {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -244,10 +452,7 @@ fn replay(test: &str, client: Peer) -> Result<()> {
 fn described(name: &str, attributes: impl IntoIterator<Item = (String, String)>) -> String {
     let kept = attributes.into_iter().filter(|(key, _)| {
         let prefixes = ["rpc.", "redwire.rpc.", "error.", "server.", "client.", "network."];
-        // What a server refuses it may refuse before the client has sent its message: packets that cross on the wire
-        // are not in the order of the client's calls.
-        let crossing = name.ends_with("/Missing") && key.starts_with("redwire.rpc.request.");
-        !crossing && prefixes.iter().any(|prefix| key.starts_with(prefix))
+        prefixes.iter().any(|prefix| key.starts_with(prefix))
     });
     let kept: BTreeMap<String, String> = kept.collect();
     format!("{name} {kept:?}")

@@ -12,8 +12,10 @@ use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::process::{Process, free_port};
 use redwire_tests::service::selected_as;
 use redwire_tests::tools;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Requests that the h2c server answers.
 const MIX: &[Request] = &[
@@ -45,6 +47,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         }));
     }
     tests.push(capturing("http2::go::h2load".to_owned(), go));
+    for server in ["nghttpd", "nginx", "go"] {
+        tests.push(capturing(format!("http2::attach::{server}"), move |test| {
+            attach(test, server)
+        }));
+    }
     tests
 }
 
@@ -78,20 +85,28 @@ fn serve(server: &str, folder: &Path) -> Result<(Process, u16)> {
     Ok((process, port))
 }
 
-/// h2load's count of responses: three quarters of `good`, the rest of `bad`, by its own count.
-fn load(url: &str, connections: usize, streams: usize, count: usize, paths: [&str; 4]) -> Result<[u64; 2]> {
+fn h2load_command(connections: usize, streams: usize, count: usize) -> Result<Command> {
     let mut command = Command::new(tools::find("h2load").context("h2load is not installed")?);
     command.args(["-n", &count.to_string(), "-c", &connections.to_string()]);
     command.args(["-m", &streams.to_string()]);
-    command
-        .args(paths.map(|path| format!("{url}{path}")))
-        .envs(selected_as("client"));
+    command.envs(selected_as("client"));
+    Ok(command)
+}
+
+/// h2load's count of responses: three quarters of `good`, the rest of `bad`, by its own count.
+fn load(url: &str, connections: usize, streams: usize, count: usize, paths: [&str; 4]) -> Result<[u64; 2]> {
+    let mut command = h2load_command(connections, streams, count)?;
+    command.args(paths.map(|path| format!("{url}{path}")));
     let output = command.output()?;
-    let text = String::from_utf8(output.stdout)?;
+    counted(&String::from_utf8(output.stdout)?, count)
+}
+
+/// What h2load printed that it counted.
+fn counted(text: &str, count: usize) -> Result<[u64; 2]> {
     // status codes: 7500 2xx, 0 3xx, 2500 4xx, 0 5xx
     let line = text.lines().find_map(|line| line.strip_prefix("status codes: "));
     let numbers: Vec<u64> = line
-        .with_context(|| text.clone())?
+        .with_context(|| text.to_owned())?
         .split(", ")
         .filter_map(|part| part.split(' ').next()?.parse().ok())
         .collect();
@@ -132,6 +147,64 @@ fn h2load(test: &str, server: &str, connections: usize, streams: usize) -> Resul
                 ensure!(attribute("url.path") == Some(path), "{span:?}");
             }
         }
+    }
+    Ok(())
+}
+
+/// The agent comes when connections with many streams have long been open. h2load (nghttp2) sends `:path` anew each
+/// time, and the method and both status codes are in the static table: all is known of each request that is seen.
+fn attach(test: &str, server: &str) -> Result<()> {
+    const COUNT: usize = 6_000;
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let folder = scene.folder().to_owned();
+    let (_server, port) = match server {
+        "go" => h2c(&folder)?,
+        _ => serve(server, &folder)?,
+    };
+    let url = format!("http://127.0.0.1:{port}");
+    let (good, bad) = match server {
+        "go" => ("/bytes/100", "/status/404"),
+        _ => ("/100", "/none"),
+    };
+    // Two connections with 500 requests a second each.
+    let mut command = h2load_command(2, 10, COUNT)?;
+    command.args(["--rps", "500"]);
+    command.args([good, good, bad, good].map(|path| format!("{url}{path}")));
+    command.stdout(std::process::Stdio::piped());
+    let mut process = Process::spawn("client", &mut command, &folder, true)?;
+    let mut output = process.take_stdout().context("h2load has no output")?;
+    std::thread::sleep(Duration::from_millis(1_500));
+    ensure!(process.is_running(), "h2load was done before the agent came");
+    // nginx has written over the environment that would select it.
+    let (arguments, service) = match server {
+        "nginx" => (&["--exe", "nginx"][..], "nginx"),
+        _ => (&[][..], "service"),
+    };
+    scene.start_agent(arguments)?;
+    let mut text = String::new();
+    output.read_to_string(&mut text)?;
+    process.wait(Duration::from_secs(60))?;
+    let [all_good, all_bad] = counted(&text, COUNT)?;
+    let telemetry = scene.finish()?;
+    for (service, kind) in [("client", Kind::Client), (service, Kind::Server)] {
+        let mut seen = [0, 0];
+        for span in telemetry.spans(service, kind) {
+            let attribute = |name: &str| span.attributes.get(name).map(String::as_str);
+            let which = match (attribute("url.path"), span.status_code()) {
+                (Some(path), 200) if path == good => 0,
+                (Some(path), 404) if path == bad => 1,
+                _ => anyhow::bail!("{span:?}"),
+            };
+            seen[which] += 1;
+            ensure!(attribute("http.request.method") == Some("GET"), "{span:?}");
+        }
+        println!("{test}: {service}: {seen:?} of {:?}", [all_good, all_bad]);
+        ensure!(
+            seen[0] + seen[1] > COUNT as u64 / 3 && seen[0] < all_good && seen[1] < all_bad,
+            "{service}: {seen:?} of {:?}; losses {:?}",
+            [all_good, all_bad],
+            telemetry.losses()
+        );
     }
     Ok(())
 }

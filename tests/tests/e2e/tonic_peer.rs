@@ -1,11 +1,11 @@
-//! gRPC peer on tonic, without generated code: this very program, run as `tonic-peer server PORT` or
-//! `tonic-peer client PORT MODE COUNT`. Methods, modes and what a request says are those of `redwire_tests::grpc`.
+//! gRPC peer on tonic, without generated code: this very program, run as `tonic-peer server PORT`,
+//! `tonic-peer web-server PORT` or `tonic-peer client PORT MODE COUNT`. Methods, modes and what a request says are those of `redwire_tests::grpc`.
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, BufMut as _};
 use http::uri::PathAndQuery;
 use redwire_tests::Totals;
-use redwire_tests::grpc::{LONG, SERVICE};
+use redwire_tests::grpc::{DRIP, LONG, SERVICE};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::server::NamedService;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -71,6 +72,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .build()?;
     match arguments {
         [role, port] if role == "server" => runtime.block_on(serve(port.parse()?)),
+        [role, port] if role == "web-server" => runtime.block_on(serve_web(port.parse()?)),
         [role, port, mode, count] if role == "client" => {
             let calls = runtime.block_on(call(port.parse()?, mode, count.parse()?))?;
             println!("{}", serde_json::to_string(&calls)?);
@@ -83,6 +85,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 async fn serve(port: u16) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Server::builder().add_service(Peer).serve(address).await?)
+}
+
+/// The same service for gRPC-Web, over HTTP/1.1, too.
+async fn serve_web(port: u16) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let server = Server::builder().accept_http1(true);
+    let mut server = server.layer(tonic_web::GrpcWebLayer::new());
+    Ok(server.add_service(Peer).serve(address).await?)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -139,31 +149,48 @@ fn settle(code: Code) -> Result<(), Status> {
     }
 }
 
+/// A response that answers the metadata of a call that churns with the same.
+fn tell<T>(churn: Option<MetadataValue<Ascii>>, message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    if let Some(churn) = churn {
+        response.metadata_mut().insert("x-churn", churn);
+    }
+    response
+}
+
+fn churn<T>(request: &Request<T>) -> Option<MetadataValue<Ascii>> {
+    request.metadata().get("x-churn").cloned()
+}
+
 async fn unary(request: Request<Message>) -> Result<Response<Message>, Status> {
+    let churn = churn(&request);
     let request = request.into_inner();
     settle(numbers(&request)?.0)?;
-    Ok(Response::new(request))
+    Ok(tell(churn, request))
 }
 
 async fn collect(request: Request<Streaming<Message>>) -> Result<Response<Message>, Status> {
+    let churn = churn(&request);
     let mut messages = request.into_inner();
     let mut count = 0;
     while messages.message().await?.is_some() {
         count += 1;
     }
-    Ok(Response::new(count.to_string().into_bytes()))
+    Ok(tell(churn, count.to_string().into_bytes()))
 }
 
 async fn stream(request: Request<Message>) -> Result<Response<Messages>, Status> {
+    let churn = churn(&request);
     let request = request.into_inner();
     let (code, count) = numbers(&request)?;
     let mut answers: Vec<Result<Message, Status>> = vec![Ok(request); count];
     answers.extend(settle(code).err().map(Err));
-    Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+    Ok(tell(churn, Box::pin(tokio_stream::iter(answers))))
 }
 
 async fn echo(request: Request<Streaming<Message>>) -> Result<Response<Messages>, Status> {
-    Ok(Response::new(Box::pin(request.into_inner())))
+    let churn = churn(&request);
+    Ok(tell(churn, Box::pin(request.into_inner())))
 }
 
 async fn slow(request: Request<Message>) -> Result<Response<Messages>, Status> {
@@ -175,6 +202,8 @@ async fn slow(request: Request<Message>) -> Result<Response<Messages>, Status> {
 struct Client {
     grpc: tonic::client::Grpc<Channel>,
     calls: Arc<Mutex<Totals>>,
+    /// Metadata of the calls.
+    churn: Option<MetadataValue<Ascii>>,
 }
 
 async fn call(port: u16, mode: &str, count: usize) -> Result<Totals> {
@@ -184,9 +213,14 @@ async fn call(port: u16, mode: &str, count: usize) -> Result<Totals> {
     let client = Client {
         grpc: tonic::client::Grpc::new(channel),
         calls: Arc::default(),
+        churn: None,
     };
     let next = Arc::new(AtomicUsize::new(0));
-    let workers = if matches!(mode, "long" | "paced") { 1 } else { 8 };
+    let workers = if matches!(mode, "long" | "drip" | "paced" | "churn") {
+        1
+    } else {
+        8
+    };
     let tasks: Vec<_> = (0..workers)
         .map(|_| {
             let (mut client, next, mode) = (client.clone(), Arc::clone(&next), mode.to_owned());
@@ -217,6 +251,25 @@ impl Client {
     async fn one(&mut self, mode: &str, i: usize) {
         match mode {
             "long" => self.messages("Echo", "0 0", LONG).await,
+            "drip" => {
+                let drops = tokio_stream::iter(vec![b"0 0".to_vec(); DRIP]);
+                let request = Request::new(drops.throttle(Duration::from_millis(10)));
+                let code = Client::read(self.begin("Echo", request).await).await;
+                self.done("Echo", code);
+            }
+            "patient" => {
+                let code = match self.start("Slow", "0 0", 1, Some(Duration::from_secs(10))).await {
+                    Ok(mut answers) => match answers.message().await {
+                        Ok(_) => {
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                            Code::Cancelled
+                        }
+                        Err(status) => status.code(),
+                    },
+                    Err(status) => status.code(),
+                };
+                self.done("Slow", code);
+            }
             "cancel" => {
                 let code = match self.start("Slow", "0 0", 1, None).await {
                     Ok(mut answers) => match answers.message().await {
@@ -239,8 +292,12 @@ impl Client {
                 self.done("Slow", code);
             }
             _ => {
+                self.churn = match mode {
+                    "churn" => format!("{i:0100}").parse().ok(),
+                    _ => None,
+                };
                 self.of_mix(i).await;
-                if mode == "paced" {
+                if matches!(mode, "paced" | "churn") {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
             }
@@ -277,7 +334,7 @@ impl Client {
 
     async fn try_unary(&mut self, method: &str, request: &str) -> Result<(), Status> {
         self.ready().await?;
-        let request = Request::new(request.as_bytes().to_vec());
+        let request = self.request(request.as_bytes().to_vec());
         self.grpc.unary(request, path(method)?, Raw).await.map(|_| ())
     }
 
@@ -316,12 +373,28 @@ impl Client {
         count: usize,
         patience: Option<Duration>,
     ) -> Result<Streaming<Message>, Status> {
-        self.ready().await?;
         let messages = tokio_stream::iter(vec![request.as_bytes().to_vec(); count]);
-        let mut request = Request::new(messages);
+        let mut request = self.request(messages);
         if let Some(patience) = patience {
             request.set_timeout(patience);
         }
+        self.begin(method, request).await
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(churn) = self.churn.clone() {
+            request.metadata_mut().insert("x-churn", churn);
+        }
+        request
+    }
+
+    async fn begin(
+        &mut self,
+        method: &str,
+        request: Request<impl Stream<Item = Message> + Send + 'static>,
+    ) -> Result<Streaming<Message>, Status> {
+        self.ready().await?;
         let answers = self.grpc.streaming(request, path(method)?, Raw).await?;
         Ok(answers.into_inner())
     }

@@ -69,8 +69,13 @@ impl Status {
 
     /// The value of `grpc-status`; what is no number means UNKNOWN.
     pub fn parse(value: &[u8]) -> Status {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-        number.map_or(Status::UNKNOWN, Status)
+        let number = value.iter().try_fold(0u32, |number, byte| match byte {
+            b'0'..=b'9' => number.checked_mul(10)?.checked_add(u32::from(byte - b'0')),
+            _ => None,
+        });
+        number
+            .filter(|_| !value.is_empty())
+            .map_or(Status::UNKNOWN, Status)
     }
 
     /// Its name; `None` for a code that the specification does not know.
@@ -184,10 +189,11 @@ pub fn timeout(value: &[u8]) -> Option<u64> {
 }
 
 /// Whether a call that was given `timeout` is at its deadline after `elapsed`, both in nanoseconds. What is seen is a
-/// little short of what was sent: the client's clock runs from before it writes the request, and encoders round up (gRPC
-/// C-core to whole milliseconds, and to a hundredth of longer timeouts). A tenth of the timeout is the most that is forgiven.
+/// little short of what was sent: the client's clock runs from before it writes the request, a busy server reads it late
+/// (11 ms were seen, at the begin of a connection), and encoders round up (gRPC C-core to whole milliseconds, and to a
+/// hundredth of longer timeouts). A tenth of the timeout is the most that is forgiven.
 pub fn is_over(timeout: u64, elapsed: u64) -> bool {
-    const DELAY: u64 = 5_000_000;
+    const DELAY: u64 = 25_000_000;
     let forgiven = DELAY.min(timeout / 10).max(timeout / 100);
     elapsed >= timeout - forgiven
 }
@@ -344,7 +350,9 @@ mod tests {
         assert_eq!(Status::parse(b"0"), Status::OK);
         assert_eq!(Status::parse(b"16").name(), Some("UNAUTHENTICATED"));
         assert_eq!(Status::parse(b"4").name(), Some("DEADLINE_EXCEEDED"));
-        assert_eq!(Status::parse(b"x"), Status::UNKNOWN);
+        for bad in [&b"x"[..], b"", b"+5", b"-1", b" 5", b"4294967296"] {
+            assert_eq!(Status::parse(bad), Status::UNKNOWN);
+        }
         assert_eq!(Status::parse(b"77").name(), None);
         assert_eq!(Status::of_http(200), Status::UNKNOWN);
         assert_eq!(Status::of_http(404), Status::UNIMPLEMENTED);
@@ -359,8 +367,10 @@ mod tests {
         const MS: u64 = 1_000_000;
         for (timeout, elapsed, over) in [
             (150 * MS, 150 * MS, true),
-            (150 * MS, 149 * MS, true),
-            (150 * MS, 140 * MS, false),
+            (150 * MS, 135 * MS, true),
+            (150 * MS, 134 * MS, false),
+            (1_000 * MS, 975 * MS, true),
+            (1_000 * MS, 974 * MS, false),
             (10 * MS, 9 * MS, true),
             (10 * MS, 8 * MS, false),
             (10_000 * MS, 9_900 * MS, true),

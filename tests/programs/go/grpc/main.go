@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -47,16 +48,30 @@ func settle(code codes.Code) error {
 	return status.Error(code, "as asked")
 }
 
-func unary(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+// tell answers the metadata of a call that churns with the same.
+func tell(context context.Context, set func(metadata.MD) error) error {
+	if churn := metadata.ValueFromIncomingContext(context, "x-churn"); len(churn) > 0 {
+		return set(metadata.Pairs("x-churn", churn[0]))
+	}
+	return nil
+}
+
+func unary(_ any, context context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var request []byte
 	if err := decode(&request); err != nil {
 		return nil, err
 	}
 	code, _ := numbers(request)
+	if err := tell(context, func(pairs metadata.MD) error { return grpc.SetHeader(context, pairs) }); err != nil {
+		return nil, err
+	}
 	return &request, settle(code)
 }
 
 func collect(_ any, stream grpc.ServerStream) error {
+	if err := tell(stream.Context(), stream.SetHeader); err != nil {
+		return err
+	}
 	for count := 0; ; count++ {
 		var message []byte
 		if err := stream.RecvMsg(&message); err == io.EOF {
@@ -69,6 +84,9 @@ func collect(_ any, stream grpc.ServerStream) error {
 }
 
 func stream(_ any, stream grpc.ServerStream) error {
+	if err := tell(stream.Context(), stream.SetHeader); err != nil {
+		return err
+	}
 	var request []byte
 	if err := stream.RecvMsg(&request); err != nil {
 		return err
@@ -83,6 +101,9 @@ func stream(_ any, stream grpc.ServerStream) error {
 }
 
 func echo(_ any, stream grpc.ServerStream) error {
+	if err := tell(stream.Context(), stream.SetHeader); err != nil {
+		return err
+	}
 	for {
 		var message []byte
 		if err := stream.RecvMsg(&message); err == io.EOF {
@@ -147,13 +168,13 @@ func (c *client) done(method string, err error) {
 	c.counts[method+" "+names[status.Code(err)]]++
 }
 
-func (c *client) unary(method, request string) {
+func (c *client) unary(context context.Context, method, request string) {
 	message, answer := []byte(request), []byte{}
-	c.done(method, c.connection.Invoke(context.Background(), "/"+service+"/"+method, &message, &answer))
+	c.done(method, c.connection.Invoke(context, "/"+service+"/"+method, &message, &answer))
 }
 
-// call sends request messages times, and reads to the end; after each answer, each is called.
-func (c *client) call(context context.Context, method, request string, messages int, each func()) {
+// call sends request messages times, with a pause after each, and reads to the end; after each answer, each is called.
+func (c *client) call(context context.Context, method, request string, messages int, pause time.Duration, each func()) {
 	desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 	stream, err := c.connection.NewStream(context, desc, "/"+service+"/"+method)
 	if err != nil {
@@ -166,6 +187,7 @@ func (c *client) call(context context.Context, method, request string, messages 
 			if stream.SendMsg(&message) != nil {
 				return
 			}
+			time.Sleep(pause)
 		}
 		_ = stream.CloseSend()
 	}()
@@ -182,25 +204,25 @@ func (c *client) call(context context.Context, method, request string, messages 
 	}
 }
 
-func (c *client) one(i int) {
-	background, nothing := context.Background(), func() {}
+func (c *client) one(context context.Context, i int) {
+	nothing := func() {}
 	switch i % 10 {
 	case 3:
-		c.unary("Unary", "5 0")
+		c.unary(context, "Unary", "5 0")
 	case 4:
-		c.unary("Unary", "13 0")
+		c.unary(context, "Unary", "13 0")
 	case 5:
-		c.call(background, "Collect", "0 0", 3, nothing)
+		c.call(context, "Collect", "0 0", 3, 0, nothing)
 	case 6:
-		c.call(background, "Stream", "0 5", 1, nothing)
+		c.call(context, "Stream", "0 5", 1, 0, nothing)
 	case 7:
-		c.call(background, "Echo", "0 0", 4, nothing)
+		c.call(context, "Echo", "0 0", 4, 0, nothing)
 	case 8:
-		c.call(background, "Stream", "10 2", 1, nothing)
+		c.call(context, "Stream", "10 2", 1, 0, nothing)
 	case 9:
-		c.unary("Missing", "0 0")
+		c.unary(context, "Missing", "0 0")
 	default:
-		c.unary("Unary", "0 0")
+		c.unary(context, "Unary", "0 0")
 	}
 }
 
@@ -212,21 +234,38 @@ func run(port, mode string, count int) {
 	}
 	c := &client{connection: connection, counts: map[string]int{}}
 	workers := 8
-	if mode == "long" || mode == "paced" {
+	switch mode {
+	case "long", "drip", "paced", "churn":
 		workers = 1
 	}
+	background, nothing := context.Background(), func() {}
+	paced := func(context context.Context, i int) {
+		c.one(context, i)
+		time.Sleep(2 * time.Millisecond)
+	}
 	modes := map[string]func(int){
-		"mix":   c.one,
-		"paced": func(i int) { c.one(i); time.Sleep(2 * time.Millisecond) },
-		"long":  func(int) { c.call(context.Background(), "Echo", "0 0", 20_000, func() {}) },
+		"mix":   func(i int) { c.one(background, i) },
+		"paced": func(i int) { paced(background, i) },
+		"churn": func(i int) {
+			paced(metadata.AppendToOutgoingContext(background, "x-churn", fmt.Sprintf("%0100d", i)), i)
+		},
+		"long": func(int) { c.call(background, "Echo", "0 0", 20_000, 0, nothing) },
+		"drip": func(int) { c.call(background, "Echo", "0 0", 600, 10*time.Millisecond, nothing) },
 		"cancel": func(int) {
-			context, cancel := context.WithCancel(context.Background())
-			c.call(context, "Slow", "0 0", 1, cancel)
+			context, cancel := context.WithCancel(background)
+			c.call(context, "Slow", "0 0", 1, 0, cancel)
+		},
+		"patient": func(int) {
+			context, cancel := context.WithTimeout(background, 10*time.Second)
+			c.call(context, "Slow", "0 0", 1, 0, func() {
+				time.Sleep(50 * time.Millisecond)
+				cancel()
+			})
 		},
 		"deadline": func(int) {
-			context, cancel := context.WithTimeout(context.Background(), 150*time.Millisecond)
+			context, cancel := context.WithTimeout(background, 150*time.Millisecond)
 			defer cancel()
-			c.call(context, "Slow", "0 0", 1, func() {})
+			c.call(context, "Slow", "0 0", 1, 0, nothing)
 		},
 	}
 	work := make(chan int)
@@ -243,6 +282,8 @@ func run(port, mode string, count int) {
 	}
 	close(work)
 	group.Wait()
+	// Resets of calls that were cancelled are on their way.
+	time.Sleep(300 * time.Millisecond)
 	_ = connection.Close()
 	if err := json.NewEncoder(os.Stdout).Encode(c.counts); err != nil {
 		log.Fatal(err)

@@ -41,6 +41,8 @@ pub(super) struct Fields<'a> {
     pub(super) upgrade: Option<&'a [u8]>,
     pub(super) traceparent: Option<&'a [u8]>,
     pub(super) tracestate: Option<&'a [u8]>,
+    pub(super) content_type: Option<&'a [u8]>,
+    pub(super) grpc_status: Option<&'a [u8]>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -365,6 +367,8 @@ fn value<'a>(fields: &mut Fields<'a>, name: &[u8], value: &'a [u8], is_request: 
         10 if is(b"user-agent") => fields.user_agent = Some(trim(value)),
         10 if is(b"tracestate") && fields.tracestate.is_none() => fields.tracestate = Some(trim(value)),
         11 if is(b"traceparent") => fields.traceparent = Some(trim(value)),
+        11 if is(b"grpc-status") => fields.grpc_status = Some(trim(value)),
+        12 if is(b"content-type") => fields.content_type = Some(trim(value)),
         14 if is(b"content-length") => {
             for element in value.split(|&byte| byte == b',') {
                 let length = decimal(trim(element))?;

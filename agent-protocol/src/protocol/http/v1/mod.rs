@@ -1,6 +1,8 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112).
 
 mod chunked;
+#[cfg(test)]
+mod grpc_web_tests;
 mod head;
 mod request;
 #[cfg(test)]
@@ -10,6 +12,7 @@ use super::v2;
 use super::websocket::WebSocket;
 use crate::loss::Loss;
 use crate::output::Output;
+use crate::protocol::grpc::{self, web};
 use crate::protocol::pairing::{Answer, Exchange, Pairing};
 use crate::protocol::{Detection, Detector, Flow, Input, Progress, Protocol, Then};
 use crate::trace_context::SpanContext;
@@ -70,12 +73,33 @@ enum State {
     /// Behind content of this length.
     BodyEnd(u64),
     Chunked(Chunked),
+    /// In content that is looked at, of which this much is left.
+    Messages(u64, Behind),
+    /// The same, once so many bytes of a message have gone by.
+    Passing(u32, u64, Behind),
     /// In content that ends with the connection, of which this much was seen; `None` where that is not known.
     UntilClose(Option<u64>),
     /// Anywhere: a message is searched for. The byte before came then, where that is known.
     Search(Option<u64>),
     /// Nothing more is read.
     Off,
+}
+
+/// What comes behind a piece of content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// The end of content of this length.
+    End(u64),
+    Chunk(Chunked),
+}
+
+impl Behind {
+    fn state(self) -> State {
+        match self {
+            Behind::End(size) => State::BodyEnd(size),
+            Behind::Chunk(chunked) => State::Chunked(chunked),
+        }
+    }
 }
 
 /// What to do after a piece of input.
@@ -126,12 +150,83 @@ impl Connection {
         self.pairing.recycle(request);
     }
 
+    fn state(&mut self, flow: Flow) -> &mut State {
+        match flow {
+            Flow::ToServer => &mut self.to_server,
+            Flow::ToClient => &mut self.to_client,
+        }
+    }
+
+    /// The body that is read in `flow`, where it is one of gRPC-Web.
+    fn body(&mut self, flow: Flow) -> Option<&mut web::Body> {
+        let request = match flow {
+            Flow::ToServer => self.pairing.unended(),
+            Flow::ToClient if self.answers => self.pairing.current(),
+            Flow::ToClient => None,
+        };
+        request?.body(flow)
+    }
+
+    /// Behind `framing` bytes, `length` bytes of content.
+    fn content(
+        &mut self,
+        flow: Flow,
+        input: &Input<'_>,
+        at: usize,
+        framing: usize,
+        length: u64,
+        behind: Behind,
+    ) -> Next {
+        if length > 0 && self.body(flow).is_some() {
+            *self.state(flow) = State::Messages(length, behind);
+            return Next::On(framing);
+        }
+        *self.state(flow) = behind.state();
+        skip(input, at, framing, length)
+    }
+
+    /// Content of gRPC-Web.
+    fn messages(&mut self, flow: Flow, input: &Input<'_>, at: usize, left: u64, behind: Behind) -> Next {
+        let here = &input.bytes[at..];
+        let here = &here[..usize::try_from(left).unwrap_or(usize::MAX).min(here.len())];
+        let Some(body) = self.body(flow) else {
+            *self.state(flow) = behind.state();
+            return skip(input, at, 0, left);
+        };
+        if left == 0 {
+            *self.state(flow) = behind.state();
+            return Next::On(0);
+        }
+        if !here.is_empty() {
+            body.take(here);
+            *self.state(flow) = State::Messages(left - here.len() as u64, behind);
+            return Next::On(here.len());
+        }
+        let skip = u64::from(body.skippable()).min(left);
+        if skip == 0 {
+            return Next::Return(Progress::new(at, Then::More));
+        }
+        *self.state(flow) = State::Passing(skip as u32, left - skip, behind);
+        Next::Return(Progress::new(at, Then::Skip(skip)))
+    }
+
+    /// `n` bytes of content of gRPC-Web have gone by.
+    fn passed(&mut self, flow: Flow, n: u32, left: u64, behind: Behind) -> Next {
+        if let Some(body) = self.body(flow) {
+            body.pass(n);
+        }
+        *self.state(flow) = State::Messages(left, behind);
+        Next::On(0)
+    }
+
     // Requests.
 
     fn request_step(&mut self, input: &Input<'_>, at: usize, output: &mut dyn Output) -> Next {
         match self.to_server {
             State::Head(searched) => self.request_head(input, at, searched, output),
-            State::Length(length) => take(&mut self.to_server, input, at, length),
+            State::Length(length) => self.content(Flow::ToServer, input, at, 0, length, Behind::End(length)),
+            State::Messages(left, behind) => self.messages(Flow::ToServer, input, at, left, behind),
+            State::Passing(n, left, behind) => self.passed(Flow::ToServer, n, left, behind),
             State::BodyEnd(size) => {
                 if let Some(request) = self.pairing.unended() {
                     request.body_size = Some(size);
@@ -148,8 +243,7 @@ impl Connection {
                     Next::On(n)
                 }
                 Step::Data(n, length) => {
-                    self.to_server = State::Chunked(chunked);
-                    skip(input, at, n, length)
+                    self.content(Flow::ToServer, input, at, n, length, Behind::Chunk(chunked))
                 }
                 Step::End(n, size) => {
                     if let Some(request) = self.pairing.unended() {
@@ -278,7 +372,9 @@ impl Connection {
     fn response_step(&mut self, input: &Input<'_>, at: usize, output: &mut dyn Output) -> Next {
         match self.to_client {
             State::Head(searched) => self.response_head(input, at, searched, output),
-            State::Length(length) => take(&mut self.to_client, input, at, length),
+            State::Length(length) => self.content(Flow::ToClient, input, at, 0, length, Behind::End(length)),
+            State::Messages(left, behind) => self.messages(Flow::ToClient, input, at, left, behind),
+            State::Passing(n, left, behind) => self.passed(Flow::ToClient, n, left, behind),
             State::BodyEnd(size) => {
                 self.response_size(Some(size));
                 if input.end_unseen && at == 0 {
@@ -298,8 +394,7 @@ impl Connection {
                     Next::On(n)
                 }
                 Step::Data(n, length) => {
-                    self.to_client = State::Chunked(chunked);
-                    skip(input, at, n, length)
+                    self.content(Flow::ToClient, input, at, n, length, Behind::Chunk(chunked))
                 }
                 Step::End(n, size) => {
                     self.response_size(Some(size));
@@ -312,6 +407,12 @@ impl Connection {
             State::UntilClose(size) => {
                 let here = (input.bytes.len() - at) as u64;
                 let size = size.map(|size| size + here).filter(|&size| size <= COUNTED);
+                if let Some(body) = self.body(Flow::ToClient) {
+                    match size {
+                        Some(_) => body.take(&input.bytes[at..]),
+                        None => body.give_up(),
+                    }
+                }
                 self.to_client = State::UntilClose(size);
                 let then = if size.is_some() {
                     Then::More
@@ -400,7 +501,7 @@ impl Connection {
         if self.answers
             && let Some(request) = self.pairing.current()
         {
-            request.status = Some(status);
+            request.answered(status, &head.fields);
             (is_head, switch) = (request.is_head, request.switch);
         }
         match (switch, status) {
@@ -593,7 +694,12 @@ impl Protocol for Connection {
 
     fn gap(&mut self, flow: Flow, _length: u64, output: &mut dyn Output) {
         match (flow, &mut self.to_client) {
-            (Flow::ToClient, State::UntilClose(size)) => *size = None,
+            (Flow::ToClient, State::UntilClose(size)) => {
+                *size = None;
+                if let Some(body) = self.body(Flow::ToClient) {
+                    body.give_up();
+                }
+            }
             (Flow::ToClient, State::Off) => {}
             (Flow::ToClient, state) => {
                 *state = State::Search(None);
@@ -624,12 +730,6 @@ impl Protocol for Connection {
     }
 }
 
-/// Content of a known length.
-fn take(state: &mut State, input: &Input<'_>, at: usize, length: u64) -> Next {
-    *state = State::BodyEnd(length);
-    skip(input, at, 0, length)
-}
-
 /// Behind `framing` bytes, `length` bytes of content: those that are there are passed, else all are skipped.
 fn skip(input: &Input<'_>, at: usize, framing: usize, length: u64) -> Next {
     let left = input.bytes.len() - at - framing;
@@ -641,6 +741,16 @@ fn skip(input: &Input<'_>, at: usize, framing: usize, length: u64) -> Next {
 
 fn report(exchange: &Exchange<Request>, error: Option<&str>, output: &mut dyn Output) -> SpanContext {
     let request = &exchange.request;
+    let record = match request.call(error.is_some()) {
+        Some(call) => {
+            let messages = [call.request, call.response].map(Option::unwrap_or_default);
+            if messages != [grpc::Messages::default(); 2] {
+                output.messages(&call, messages);
+            }
+            Record::Rpc(call)
+        }
+        None => Record::Http(request.record()),
+    };
     output.transaction(&Transaction {
         start: exchange.start,
         end: exchange.end,
@@ -648,6 +758,6 @@ fn report(exchange: &Exchange<Request>, error: Option<&str>, output: &mut dyn Ou
         remote_parent: request.remote_parent,
         tracestate: request.tracestate(),
         parent: None,
-        record: Record::Http(request.record()),
+        record,
     })
 }

@@ -1,7 +1,9 @@
 //! What is stored of a request until its response is complete.
 
-use super::head::{RequestHead, absolute};
-use crate::protocol::http;
+use super::head::{Fields, RequestHead, absolute};
+use crate::protocol::Flow;
+use crate::protocol::grpc::{self, Kind, web};
+use crate::protocol::http::{self, forwarded};
 use crate::trace_context::SpanContext;
 use memchr::memchr;
 
@@ -42,6 +44,17 @@ pub(in crate::protocol::http) struct Request {
     pub(super) body_size: Option<u64>,
     pub(super) status: Option<u16>,
     pub(super) response_body_size: Option<u64>,
+    /// Where it is a call of gRPC-Web.
+    call: Option<Box<Call>>,
+}
+
+/// A call of gRPC-Web.
+#[derive(Debug, Default)]
+struct Call {
+    /// Bodies by flow, where their content-type says gRPC-Web.
+    bodies: [Option<web::Body>; 2],
+    /// In the head of a response without messages.
+    status: Option<grpc::Status>,
 }
 
 impl Request {
@@ -64,16 +77,14 @@ impl Request {
             self.authority = self.push(host);
         }
         self.user_agent = fields.user_agent.and_then(|value| self.push(value));
-        let client = fields.forwarded.and_then(forwarded_for);
-        let client = client.or_else(|| {
-            let first = fields.x_forwarded_for?.split(|&byte| byte == b',').next()?;
-            node(first.trim_ascii())
-        });
+        let client = fields.forwarded.and_then(forwarded::of_forwarded);
+        let client = client.or_else(|| forwarded::of_x_forwarded_for(fields.x_forwarded_for?));
         self.forwarded_for = client.and_then(|client| self.push(client));
         self.remote_parent = fields.traceparent.and_then(SpanContext::parse);
         if self.remote_parent.is_some() {
             self.tracestate = fields.tracestate.and_then(|value| self.push(value));
         }
+        self.content(Flow::ToServer, fields);
         if head.method == b"CONNECT" {
             self.switch = Switch::Tunnel;
         } else if fields.upgrade.is_some() && head.minor > 0 {
@@ -150,6 +161,58 @@ impl Request {
         }
     }
 
+    /// Takes note of a head's content-type. gRPC proper needs HTTP/2.
+    fn content(&mut self, flow: Flow, fields: &Fields<'_>) {
+        let kind = fields.content_type.and_then(Kind::of);
+        if let Some(kind) = kind.filter(|&kind| kind != Kind::Native) {
+            let call = self.call.get_or_insert_default();
+            call.bodies[flow as usize] = Some(web::Body::new(kind));
+        }
+    }
+
+    /// The response to it has this status and these fields.
+    pub(super) fn answered(&mut self, status: u16, fields: &Fields<'_>) {
+        self.status = Some(status);
+        self.content(Flow::ToClient, fields);
+        if let Some(call) = &mut self.call {
+            call.status = fields.grpc_status.map(grpc::Status::parse);
+        }
+    }
+
+    /// The body in `flow`, where it is one of gRPC-Web.
+    pub(super) fn body(&mut self, flow: Flow) -> Option<&mut web::Body> {
+        self.call.as_mut()?.bodies[flow as usize].as_mut()
+    }
+
+    /// What a transaction says of it, where it is a call of gRPC-Web.
+    pub(super) fn call(&self, cut_off: bool) -> Option<grpc::Record<'_>> {
+        let call = self.call.as_ref()?;
+        let [request, response] = &call.bodies;
+        let http = self.record();
+        let name = http.path.and_then(grpc::service_and_method);
+        let missed = response.as_ref().is_some_and(|body| !body.is_whole());
+        let status = call.status.or_else(|| response.as_ref()?.status());
+        let status = status.or_else(|| match http.status {
+            _ if cut_off => Some(grpc::Status::UNAVAILABLE),
+            Some(200) if missed => None,
+            status => status.map(grpc::Status::of_http),
+        });
+        Some(grpc::Record {
+            service: name.map(|(service, _)| service),
+            method: name.map(|(_, method)| method),
+            status,
+            http_status: http.status,
+            reset: None,
+            scheme: http.scheme,
+            authority: http.authority,
+            user_agent: http.user_agent,
+            forwarded_for: http.forwarded_for,
+            version: http.version,
+            request: request.as_ref().and_then(web::Body::messages),
+            response: response.as_ref().and_then(web::Body::messages),
+        })
+    }
+
     pub(in crate::protocol::http) fn tracestate(&self) -> Option<&str> {
         self.tracestate.map(|piece| self.piece(piece))
     }
@@ -161,32 +224,4 @@ impl Request {
             self.text = String::new();
         }
     }
-}
-
-/// The first `for` parameter of the first element of Forwarded (RFC 7239 § 4).
-fn forwarded_for(value: &[u8]) -> Option<&[u8]> {
-    let element = value.split(|&byte| byte == b',').next()?;
-    element.split(|&byte| byte == b';').find_map(|pair| {
-        let (name, value) = pair.trim_ascii().split_at_checked(4)?;
-        if !name.eq_ignore_ascii_case(b"for=") {
-            return None;
-        }
-        let quoted = value
-            .strip_prefix(b"\"")
-            .and_then(|value| value.strip_suffix(b"\""));
-        node(quoted.unwrap_or(value))
-    })
-}
-
-/// The address in a node (RFC 7239 § 6) without its port; `None` for `unknown` and obfuscated ones.
-fn node(node: &[u8]) -> Option<&[u8]> {
-    if let Some(rest) = node.strip_prefix(b"[") {
-        return rest.split(|&byte| byte == b']').next();
-    }
-    let mut parts = node.split(|&byte| byte == b':');
-    let host = parts.next()?;
-    // More than one colon: IPv6 without brackets, as X-Forwarded-For has it.
-    let host = if parts.count() > 1 { node } else { host };
-    let known = !host.is_empty() && host[0] != b'_' && !host.eq_ignore_ascii_case(b"unknown");
-    known.then_some(host)
 }

@@ -7,9 +7,9 @@ use crate::stream::{Chunk, Connections, Limits};
 use Direction::{Egress as Q, Ingress as A};
 
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     /// `method path status sizes error start-end`, and for a session its sizes.
-    lines: Vec<String>,
+    pub(super) lines: Vec<String>,
     records: Vec<String>,
     losses: Vec<(Loss, u64)>,
     sessions: Vec<i64>,
@@ -48,6 +48,17 @@ impl Observer for Seen {
                 r.path.unwrap_or("-"),
                 r.bytes_to_server,
                 r.bytes_to_client
+            ),
+            Record::Rpc(r) => format!(
+                "{} {}/{} {} {} {:?} {:?}{} {start}-{end}",
+                r.version,
+                r.service.unwrap_or("-"),
+                r.method.unwrap_or("-"),
+                r.status.map_or("-", |status| status.name().unwrap_or("?")),
+                r.http_status.unwrap_or_default(),
+                r.request.map(|messages| (messages.count, messages.bytes)),
+                r.response.map(|messages| (messages.count, messages.bytes)),
+                t.error.map_or(String::new(), |error| format!(" {error}")),
             ),
             other => format!("{other:?}"),
         };
@@ -105,7 +116,7 @@ fn talk_until(writes: &[(Direction, &[u8])], closed: u64) -> Seen {
     seen
 }
 
-fn talk(writes: &[(Direction, &[u8])]) -> Seen {
+pub(super) fn talk(writes: &[(Direction, &[u8])]) -> Seen {
     talk_until(writes, 100)
 }
 

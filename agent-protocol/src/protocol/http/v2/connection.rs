@@ -37,6 +37,8 @@ struct Payload {
     content: u32,
     /// Padding, or the payload of another frame.
     rest: u32,
+    /// Bytes of a message that are being skipped: they count when they have gone by.
+    passing: u32,
     ends_stream: bool,
 }
 
@@ -222,6 +224,16 @@ impl Connection {
     ) -> Result<usize, Stop> {
         loop {
             let here = (input.bytes.len() - at) as u64;
+            let is_last_to_come =
+                payload.ends_stream && payload.content == 0 && payload.rest > 0 && here == 0;
+            if payload.passing > 0 && !is_last_to_come {
+                let passed = std::mem::take(&mut payload.passing);
+                if let Some(counter) = self.streams.counter(payload.stream, flow) {
+                    counter.pass(passed);
+                    self.streams
+                        .counted(payload.stream, flow, input.time_until(at), output);
+                }
+            }
             let counter = match payload.content {
                 0 => None,
                 _ => self.streams.counter(payload.stream, flow),
@@ -248,13 +260,17 @@ impl Connection {
                 }
                 Some(counter) if counter.skippable() > 0 => {
                     let mut skip = counter.skippable().min(payload.content);
-                    counter.pass(skip);
                     payload.content -= skip;
+                    if u64::from(skip) <= here {
+                        counter.pass(skip);
+                        let time = input.time_until(at + skip as usize);
+                        self.streams.counted(payload.stream, flow, time, output);
+                    } else {
+                        payload.passing = skip;
+                    }
                     if payload.content == 0 {
                         skip += std::mem::take(&mut payload.rest);
                     }
-                    self.streams
-                        .counted(payload.stream, flow, input.time_at(at), output);
                     u64::from(skip)
                 }
                 Some(counter) => {
@@ -326,6 +342,7 @@ impl Connection {
             return self.refuse(flow, at + 1, output);
         }
         state.first = false;
+        self.streams.pass_time(input.time_at(at), output);
         if flow == Flow::ToClient
             && matches!(header.kind, kind::DATA | kind::HEADERS | kind::RST_STREAM)
             && self.may_be_late(header.stream)
@@ -336,7 +353,14 @@ impl Connection {
         match header.kind {
             kind::DATA => self.begin_data(flow, &header, input, at, output),
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if header.whole() > LARGEST_BLOCK => {
-                self.refuse(flow, at + 1, output)
+                let in_step = self.flow(flow).proven;
+                let next = self.refuse(flow, at + 1, output)?;
+                if !in_step {
+                    return Ok(next);
+                }
+                // It is a frame, so none begins within.
+                self.flow_mut(flow).place = Place::Frame;
+                Ok(self.pass(flow, header.length, at + HEADER))
             }
             kind::HEADERS
             | kind::PUSH_PROMISE
@@ -417,6 +441,7 @@ impl Connection {
             stream: header.stream,
             content,
             rest: padding,
+            passing: 0,
             ends_stream: header.has(flag::END_STREAM),
         });
         Ok(at)
@@ -545,8 +570,11 @@ impl Connection {
             state
                 .hpack
                 .decode(block, &mut self.scratch, |field| response.take(field))?;
-            if flow == Flow::ToClient && header.kind == kind::HEADERS {
-                self.streams.response(id, response, ends, times, output);
+            if flow == Flow::ToClient
+                && header.kind == kind::HEADERS
+                && let Some(entry) = self.streams.response(id, response, ends, times, output)
+            {
+                self.flows[flow as usize].hpack.learn(entry, &Name::GrpcStatus);
             }
         }
         if ends {
@@ -624,6 +652,7 @@ impl Protocol for Connection {
                 if payload.left() > length {
                     // The frame goes on behind the gap.
                     (payload.content, payload.rest) = (0, (payload.left() - length) as u32);
+                    payload.passing = 0;
                     self.flow_mut(flow).place = Place::Payload(payload);
                     return;
                 }

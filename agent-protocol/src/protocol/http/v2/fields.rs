@@ -1,6 +1,6 @@
 //! The header fields that a transaction is made of.
 
-use super::hpack::{Field, FieldName};
+use super::hpack::{Field, FieldName, Id};
 use crate::protocol::grpc;
 use crate::protocol::http::forwarded;
 use crate::trace_context::SpanContext;
@@ -92,14 +92,36 @@ pub(super) struct Request {
     pub(super) content: Content,
     /// How long the client gives a gRPC call, in nanoseconds.
     pub(super) timeout: Option<u64>,
+    /// The client is one that Forwarded named.
+    forwarded: bool,
     /// Extended CONNECT (RFC 8441) for a WebSocket.
     pub(super) websocket: bool,
     /// A pseudo-header field of a request was among the fields.
     pub(super) is_request: bool,
     /// Some fields are unknown.
     pub(super) incomplete: bool,
+    /// Which they are.
+    pub(super) unknown: Unknown,
     /// A field breaks a rule of RFC 9113 § 8.3.1.
     pub(super) refused: bool,
+}
+
+/// Which entries from before we looked a header section refers to, as a hash (FNV-1a by entries). `None` where it has
+/// unknown fields that are none of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unknown(pub(super) Option<u64>);
+
+impl Default for Unknown {
+    fn default() -> Unknown {
+        Unknown(Some(0xcbf2_9ce4_8422_2325))
+    }
+}
+
+impl Unknown {
+    fn take(&mut self, entry: Id) {
+        let next = |hash: u64| (hash ^ entry.number()).wrapping_mul(0x0100_0000_01b3);
+        self.0 = self.0.map(next);
+    }
 }
 
 /// Appends `value` and has `piece` point to it, unless it points to something or the value is no UTF-8.
@@ -179,8 +201,14 @@ impl Request {
     pub(super) fn take(&mut self, field: Field<'_, Name>) {
         let (name, value) = match field {
             Field::Known(name, value) => (name, value),
-            Field::Unknown => {
+            Field::Old(entry) => {
                 self.incomplete = true;
+                self.unknown.take(entry);
+                return;
+            }
+            Field::Unnamed(..) | Field::Beyond => {
+                self.incomplete = true;
+                self.unknown.0 = None;
                 return;
             }
         };
@@ -212,16 +240,18 @@ impl Request {
                 self.is_request = true;
                 add(&mut self.text, &mut self.authority, value);
             }
-            Name::Protocol => self.websocket = value == b"websocket",
+            Name::Protocol => self.websocket = value.eq_ignore_ascii_case(b"websocket"),
             Name::Host => add(&mut self.text, &mut self.host, value),
             Name::UserAgent => add(&mut self.text, &mut self.user_agent, value),
             Name::Tracestate => add(&mut self.text, &mut self.tracestate, value),
             Name::Traceparent => self.context = self.context.or_else(|| SpanContext::parse(value)),
             Name::ContentType if self.content == Content::None => self.content = Content::of(value),
             Name::Forwarded => {
-                if let Some(client) = forwarded::of_forwarded(value) {
+                if !self.forwarded
+                    && let Some(client) = forwarded::of_forwarded(value)
+                {
                     // Before what X-Forwarded-For may have said.
-                    self.forwarded_for = Piece::default();
+                    (self.forwarded, self.forwarded_for) = (true, Piece::default());
                     add(&mut self.text, &mut self.forwarded_for, client);
                 }
             }
@@ -286,6 +316,9 @@ pub(super) struct Response {
     pub(super) grpc_status: Option<grpc::Status>,
     /// Some fields are unknown.
     pub(super) incomplete: bool,
+    /// How many of these can be `grpc-status`, and the last of them.
+    candidates: u32,
+    candidate: Option<(Id, Option<grpc::Status>)>,
 }
 
 impl Response {
@@ -304,7 +337,35 @@ impl Response {
             Field::Known(Name::ContentType, value) => self.content = Content::of(value),
             Field::Known(Name::GrpcStatus, value) => self.grpc_status = Some(grpc::Status::parse(value)),
             Field::Known(..) => {}
-            Field::Unknown => self.incomplete = true,
+            Field::Old(entry) => {
+                self.incomplete = true;
+                self.candidates += 1;
+                self.candidate = Some((entry, None));
+            }
+            Field::Unnamed(entry, value) => {
+                self.incomplete = true;
+                // "grpc-status" 1*DIGIT
+                let possible = |value: &&[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                if let Some(value) = value.filter(possible) {
+                    self.candidates += 1;
+                    self.candidate = Some((entry, Some(grpc::Status::parse(value))));
+                }
+            }
+            Field::Beyond => {
+                self.incomplete = true;
+                self.candidates += 2;
+            }
         }
+    }
+
+    /// The fields end a gRPC call, so `grpc-status` is among them (doc/PROTOCOL-HTTP2.md, "Responses": Trailers begin
+    /// with Status). Where one unknown field only can be it, it is: the entry that has its name.
+    pub(super) fn infer_grpc_status(&mut self) -> Option<Id> {
+        if self.grpc_status.is_some() || self.candidates != 1 {
+            return None;
+        }
+        let (entry, status) = self.candidate?;
+        self.grpc_status = status;
+        Some(entry)
     }
 }

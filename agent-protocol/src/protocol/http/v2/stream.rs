@@ -42,6 +42,10 @@ pub(super) struct Stream {
     pub(super) grpc_status: Option<Status>,
     /// Fields of the last header section are unknown: `grpc-status` could be one of them.
     pub(super) grpc_status_unknown: bool,
+    /// Its unknown fields are those of another request, which was gRPC.
+    pub(super) like_grpc: bool,
+    /// Code and time of the first RST_STREAM after the response.
+    pub(super) reset: Option<(u32, u64)>,
     /// The span of the handshake, where the stream is a WebSocket by now.
     pub(super) websocket: Option<SpanContext>,
     /// Messages reported, and when.
@@ -94,6 +98,11 @@ impl Stream {
         &mut self.halves[flow as usize]
     }
 
+    /// Whether the response is complete, and with it the transaction, but for the rest of its request.
+    pub(super) fn is_answered(&self) -> bool {
+        self.halves[Flow::ToClient as usize].ended && self.websocket.is_none()
+    }
+
     /// A counter of messages, if it is gRPC or if that is not known.
     pub(super) fn new_counter(&self) -> Option<Counter> {
         let counted = match self.request.content {
@@ -108,13 +117,20 @@ impl Stream {
     pub(super) fn grpc(&self) -> Option<Kind> {
         match (self.request.content, self.content) {
             (Content::Grpc(kind), _) | (_, Content::Grpc(kind)) => Some(kind),
+            _ if self.like_grpc => Some(Kind::Native),
             _ => self.grpc_status.map(|_| Kind::Native),
         }
     }
 
+    /// Which fields of the request are unknown, where the content's type is one of them.
+    pub(super) fn unknown_fields(&self) -> Option<u64> {
+        let unknown = self.request.incomplete && self.request.content == Content::None;
+        self.request.unknown.0.filter(|_| unknown)
+    }
+
     /// Whether the content shows that it is gRPC, where the fields that would say so are unknown: a request of
     /// nothing but whole messages, and no response of anything else.
-    fn is_framed(&self) -> bool {
+    pub(super) fn is_framed(&self) -> bool {
         let [request, response] = &self.halves;
         let whole = |half: &Half| {
             half.counter
@@ -236,6 +252,17 @@ impl Stream {
             parent: None,
             record,
         })
+    }
+
+    /// Reports the transaction, whose response is complete.
+    pub(super) fn report_answered(&mut self, output: &mut dyn Output) {
+        const NO_ERROR: u32 = 0;
+        let outcome = match self.reset {
+            // The status of a call stands with its trailers.
+            Some((code, _)) if code != NO_ERROR && self.grpc().is_none() => Outcome::Reset(code),
+            _ => Outcome::Complete,
+        };
+        self.report(self.end, outcome, output);
     }
 
     /// Reports the WebSocket session, which ended at `end`.

@@ -1,6 +1,7 @@
 //! Matching of responses to requests by the ids of their streams (RFC 9113 § 5.1).
 
 use super::fields::{Content, Response};
+use super::hpack::Id;
 use super::stream::{Outcome, REPORT_EVERY, Stream};
 use crate::loss::Loss;
 use crate::output::Output;
@@ -11,11 +12,20 @@ use std::collections::VecDeque;
 /// Open streams of a connection; the oldest goes when one more comes.
 const STREAMS: usize = 2048;
 
+/// How many kinds of unknown requests are remembered to be gRPC.
+const KINDS: usize = 64;
+
+/// How long the rest of a request is waited for that its server, having answered, told the client to stop (RFC 9113
+/// § 8.1): it may be on its way, and whether it comes before the reset is chance. Nanoseconds.
+const IN_FLIGHT: u64 = 100_000_000;
+
 /// The open streams of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     /// By id, which only grows.
     open: VecDeque<(u32, Box<Stream>)>,
+    /// Where the last one that was asked for was: a frame asks several times.
+    found: usize,
     /// The highest id whose request was seen.
     last: u32,
     /// What `last` was when requests began to be missed.
@@ -26,6 +36,11 @@ pub(super) struct Streams {
     unseen: u32,
     /// The highest id of a response that went by before its request was seen.
     passed: u32,
+    /// What requests of gRPC refer to in the part of the header table that is not known. A request with the same
+    /// references has the same unknown fields, `content-type` among them.
+    of_grpc: VecDeque<u64>,
+    /// Since when the first of the streams that were stopped waits for the rest of its request.
+    stopped: Option<u64>,
 }
 
 impl Streams {
@@ -37,8 +52,11 @@ impl Streams {
         }
     }
 
-    fn find(&self, id: u32) -> Option<usize> {
-        self.open.binary_search_by_key(&id, |(id, _)| *id).ok()
+    fn find(&mut self, id: u32) -> Option<usize> {
+        if self.open.get(self.found).is_none_or(|(found, _)| *found != id) {
+            self.found = self.open.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        }
+        Some(self.found)
     }
 
     fn get(&mut self, id: u32) -> Option<&mut Stream> {
@@ -91,14 +109,18 @@ impl Streams {
             return stream.recycle();
         }
         if self.open.len() >= STREAMS
-            && let Some((_, oldest)) = self.open.pop_front()
+            && let Some((_, mut oldest)) = self.open.pop_front()
         {
-            output.lost(Loss::Evicted, 1);
-            if oldest.websocket.is_some() {
-                output.sessions(-1);
+            if oldest.is_answered() {
+                oldest.report_answered(output);
+                oldest.recycle();
+            } else {
+                lose(oldest, Loss::Evicted, output);
             }
-            oldest.recycle();
         }
+        stream.like_grpc = stream
+            .unknown_fields()
+            .is_some_and(|fields| self.of_grpc.contains(&fields));
         let counter = stream.new_counter();
         for half in &mut stream.halves {
             half.counter = counter;
@@ -124,24 +146,28 @@ impl Streams {
         }
     }
 
-    /// A header section from the server, between `start` and `end`. END_STREAM is told to [`Streams::ended`] next.
+    /// A header section from the server, between `start` and `end`. END_STREAM is told to [`Streams::ended`] next. Returns
+    /// the entry of the header table whose name it shows to be `grpc-status`.
     pub(super) fn response(
         &mut self,
         id: u32,
-        response: Response,
+        mut response: Response,
         ends: bool,
         (start, end): (u64, u64),
         output: &mut dyn Output,
-    ) {
+    ) -> Option<Id> {
         let Some(stream) = self.get(id) else {
             // An end is told on its own.
-            return self.stray(id, false, output);
+            self.stray(id, false, output);
+            return None;
         };
         if start < stream.start {
             output.lost(Loss::UnpairedResponse, 1);
             output.lost(Loss::UnpairedRequest, 1);
-            return self.drop_stream(id);
+            self.drop_stream(id);
+            return None;
         }
+        let mut learned = None;
         stream.half(Flow::ToClient).doubtful = false;
         let is_interim = !ends && matches!(response.status, Some(100..=199));
         if !is_interim && stream.status.is_none() && (response.has_status || !stream.answered) {
@@ -163,6 +189,9 @@ impl Streams {
             }
         }
         if ends {
+            if stream.grpc() == Some(Kind::Native) && !matches!(stream.content, Content::Other) {
+                learned = response.infer_grpc_status();
+            }
             stream.grpc_status = response.grpc_status;
             stream.grpc_status_unknown = response.incomplete;
         } else if matches!(stream.status, Some(200..=299))
@@ -171,7 +200,8 @@ impl Streams {
         {
             let span = stream.report(end, Outcome::Complete, output);
             if !stream.request.websocket {
-                return self.drop_stream(id);
+                self.drop_stream(id);
+                return None;
             }
             output.sessions(1);
             stream.websocket = Some(span);
@@ -180,6 +210,7 @@ impl Streams {
                 half.bytes = 0;
             }
         }
+        learned
     }
 
     /// `length` bytes of content begin.
@@ -239,35 +270,52 @@ impl Streams {
         }
         match stream.websocket {
             Some(handshake) => stream.report_websocket(handshake, time, output),
-            None => {
-                stream.report(stream.end, Outcome::Complete, output);
-            }
+            None => stream.report_answered(output),
+        }
+        let unknown = stream.unknown_fields();
+        if let Some(fields) = unknown.filter(|_| !stream.like_grpc && stream.is_framed()) {
+            self.of_grpc.truncate(KINDS - 1);
+            self.of_grpc.push_front(fields);
         }
         self.drop_stream(id);
     }
 
     /// RST_STREAM, at `time`.
     pub(super) fn reset(&mut self, id: u32, flow: Flow, code: u32, time: u64, output: &mut dyn Output) {
-        const NO_ERROR: u32 = 0;
         let Some(stream) = self.get(id) else {
             if flow == Flow::ToClient {
                 self.stray(id, false, output);
             }
             return;
         };
-        let complete = stream.half(Flow::ToClient).ended;
-        match stream.websocket {
-            Some(handshake) => stream.report_websocket(handshake, time, output),
-            // The status of a call stands with its trailers.
-            None if complete && (code == NO_ERROR || stream.grpc().is_some()) => {
-                stream.report(stream.end, Outcome::Complete, output);
+        if let Some(handshake) = stream.websocket {
+            stream.report_websocket(handshake, time, output);
+        } else if stream.is_answered() {
+            let first = stream.reset.is_none();
+            stream.reset.get_or_insert((code, time));
+            if flow == Flow::ToClient && first && !stream.half(Flow::ToServer).holed {
+                self.stopped.get_or_insert(time);
+                return;
             }
-            None => {
-                let end = if complete { stream.end } else { time };
-                stream.report(end, Outcome::Reset(code), output);
-            }
+            stream.report_answered(output);
+        } else {
+            stream.report(time, Outcome::Reset(code), output);
         }
         self.drop_stream(id);
+    }
+
+    /// It is `time` now: requests that were stopped long ago get no longer.
+    pub(super) fn pass_time(&mut self, time: u64, output: &mut dyn Output) {
+        if self.stopped.is_none_or(|since| time < since + IN_FLIGHT) {
+            return;
+        }
+        self.take_out(
+            |stream| stream.reset.is_some_and(|(_, since)| time >= since + IN_FLIGHT),
+            |stream, output| stream.report_answered(output),
+            output,
+        );
+        let left = self.open.iter().filter_map(|(_, stream)| stream.reset);
+        self.stopped = left.map(|(_, since)| since).min();
     }
 
     fn drop_stream(&mut self, id: u32) {
@@ -295,6 +343,7 @@ impl Streams {
         if flow == Flow::ToServer {
             self.sure = false;
             self.last_before = self.last;
+            self.of_grpc.clear();
         }
         for (_, stream) in &mut self.open {
             let half = stream.half(flow);
@@ -306,10 +355,8 @@ impl Streams {
         if flow == Flow::ToServer {
             // Their requests may have ended unseen; nothing is waited for.
             self.take_out(
-                |stream| stream.halves[Flow::ToClient as usize].ended && stream.websocket.is_none(),
-                |stream, output| {
-                    stream.report(stream.end, Outcome::Complete, output);
-                },
+                Stream::is_answered,
+                |stream, output| stream.report_answered(output),
                 output,
             );
         }
@@ -340,8 +387,8 @@ impl Streams {
     /// Observation ends.
     pub(super) fn abandon(&mut self, output: &mut dyn Output) {
         for (_, mut stream) in std::mem::take(&mut self.open) {
-            if stream.half(Flow::ToClient).ended && stream.websocket.is_none() {
-                stream.report(stream.end, Outcome::Complete, output);
+            if stream.is_answered() {
+                stream.report_answered(output);
                 stream.recycle();
             } else {
                 lose(stream, Loss::Unfinished, output);
@@ -390,9 +437,7 @@ fn lose(stream: Box<Stream>, loss: Loss, output: &mut dyn Output) {
 fn cut_off(mut stream: Box<Stream>, time: u64, output: &mut dyn Output) {
     match stream.websocket {
         Some(handshake) => stream.report_websocket(handshake, time, output),
-        None if stream.halves[Flow::ToClient as usize].ended => {
-            stream.report(stream.end, Outcome::Complete, output);
-        }
+        None if stream.is_answered() => stream.report_answered(output),
         None if stream.halves.iter().any(|half| half.doubtful) => {
             return lose(stream, Loss::UnpairedRequest, output);
         }

@@ -162,7 +162,7 @@ fn weigh(header: &Header, payload: &[u8], decoder: &mut Decoder<StrictName>) -> 
 fn fields(block: &[u8], decoder: &mut Decoder<StrictName>) -> Option<Option<Flow>> {
     let (mut shown, mut regular, mut valid) = (None, false, true);
     let decoded = decoder.decode(block, &mut Vec::new(), |field| match field {
-        Field::Unknown => {}
+        Field::Old(_) | Field::Unnamed(..) | Field::Beyond => {}
         Field::Known(StrictName::Pseudo(flow), value) => {
             valid &= !regular && shown.is_none_or(|shown| shown == flow) && is_value(value);
             shown = Some(flow);

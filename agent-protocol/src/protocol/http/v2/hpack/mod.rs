@@ -5,8 +5,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use table::STATIC;
-use table::{Found, Table};
+use table::{Found, Named, Table};
+pub(crate) use table::{Id, STATIC};
+
+/// How much of a block is handed on, measured as a header list (RFC 9113 § 6.5.2): one block can refer to a long entry
+/// a hundred thousand times. What goes beyond is unknown.
+const LARGEST_LIST: usize = 1 << 20;
 
 /// A header block that breaks the rules of RFC 7541; the state of the table is lost with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +35,12 @@ pub(crate) trait FieldName: Clone {
 pub(crate) enum Field<'a, N> {
     /// Name and value; an empty value where that is not needed.
     Known(N, &'a [u8]),
-    /// A field whose name is not known.
-    Unknown,
+    /// An entry from before we looked.
+    Old(Id),
+    /// A field with the name of an entry from before we looked, and its value; `None` where that is long.
+    Unnamed(Id, Option<&'a [u8]>),
+    /// A field that is not looked at.
+    Beyond,
 }
 
 /// Decodes the header blocks of one direction of a connection.
@@ -56,6 +64,11 @@ impl<N: FieldName> Decoder<N> {
         }
     }
 
+    /// It was told what the name of an entry is that was there before we looked.
+    pub(crate) fn learn(&mut self, entry: Id, name: &N) {
+        self.table.learn(entry, name);
+    }
+
     /// Decodes a whole block. After an error only [`Decoder::unknown`] is a truthful state.
     pub(crate) fn decode(
         &mut self,
@@ -64,6 +77,15 @@ impl<N: FieldName> Decoder<N> {
         mut field: impl FnMut(Field<'_, N>),
     ) -> Result<(), Malformed> {
         let mut began = false;
+        let mut left = LARGEST_LIST;
+        let mut tell = |it: Field<'_, N>| {
+            let value = match it {
+                Field::Known(_, value) | Field::Unnamed(_, Some(value)) => value,
+                _ => &[],
+            };
+            left = left.saturating_sub(32 + value.len());
+            field(if left > 0 { it } else { Field::Beyond });
+        };
         while let Some(&first) = block.first() {
             if first & 0xe0 == 0x20 {
                 // § 4.2: at the beginning of a block only.
@@ -77,8 +99,8 @@ impl<N: FieldName> Decoder<N> {
             began = true;
             if first & 0x80 != 0 {
                 match self.table.get(integer(&mut block, 7)?) {
-                    Found::Entry(Some(name), _, value) => field(Field::Known(name, value)),
-                    Found::Entry(None, ..) | Found::Unknown => field(Field::Unknown),
+                    Found::Entry(name, _, value) => tell(name.field(value)),
+                    Found::Unknown(entry) => tell(Field::Old(entry)),
                     Found::Nothing => return Err(Malformed),
                 }
                 continue;
@@ -88,31 +110,30 @@ impl<N: FieldName> Decoder<N> {
             let (name, name_length) = if index == 0 {
                 let text = string(&mut block)?;
                 let text = text.decoded(scratch)?;
-                (Some(N::of(text)), text.len() as u32)
+                (Named::Known(N::of(text)), text.len() as u32)
             } else {
                 match self.table.get(index) {
-                    Found::Entry(name, length, _) => (name, length),
-                    Found::Unknown => (None, 0),
+                    Found::Entry(Named::Known(name), length, _) => (Named::Known(name), length),
+                    Found::Entry(Named::As(entry), ..) | Found::Unknown(entry) => (self.table.name(entry), 0),
                     Found::Nothing => return Err(Malformed),
                 }
             };
             let value = string(&mut block)?;
-            match name {
-                Some(name) if name.is_needed() => {
-                    let value = value.decoded(scratch)?;
-                    field(Field::Known(name.clone(), value));
-                    if indexing {
-                        self.table
-                            .insert(Some(name), name_length, value.len() as u32, Some(value));
-                    }
+            if let Named::Known(known) = &name
+                && !known.is_needed()
+            {
+                if indexing {
+                    self.table
+                        .insert(name.clone(), name_length, value.decoded_length()?, None);
                 }
-                name => {
-                    if indexing {
-                        self.table
-                            .insert(name.clone(), name_length, value.decoded_length()?, None);
-                    }
-                    field(name.map_or(Field::Unknown, |name| Field::Known(name, &[])));
-                }
+                tell(name.field(None));
+                continue;
+            }
+            let value = value.decoded(scratch)?;
+            tell(name.clone().field(Some(value)));
+            if indexing {
+                self.table
+                    .insert(name, name_length, value.len() as u32, Some(value));
             }
         }
         Ok(())

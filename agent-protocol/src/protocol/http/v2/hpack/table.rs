@@ -1,6 +1,6 @@
 //! The static table (RFC 7541 Appendix A) and the dynamic table (§ 2.3.2).
 
-use super::FieldName;
+use super::{Field, FieldName};
 use std::collections::VecDeque;
 
 /// Names and values of the static table; index 1 is the first.
@@ -80,11 +80,45 @@ const KEPT: u32 = 64 << 10;
 /// The same for a table whose size is not known: more than nearly every encoder uses.
 const KEPT_OF_UNKNOWN: u32 = 16 << 10;
 
+/// Values of entries with an unknown name that are kept, as the name may be told later: up to so many bytes.
+const SHORT: usize = 8;
+
+/// Names from before we looked that are known nevertheless; the oldest is forgotten when one more comes.
+const LEARNED: usize = 16;
+
+/// Which entry of a table, before we looked or after: by how many were inserted since we look, less than none before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Id(i64);
+
+impl Id {
+    /// A number that no other entry has.
+    pub(crate) fn number(self) -> u64 {
+        self.0.cast_unsigned()
+    }
+}
+
+/// A name.
+#[derive(Debug, Clone)]
+pub(super) enum Named<N> {
+    Known(N),
+    /// That of this entry, from before we looked.
+    As(Id),
+}
+
+impl<N> Named<N> {
+    /// The field of this name.
+    pub(super) fn field(self, value: Option<&[u8]>) -> Field<'_, N> {
+        match self {
+            Named::Known(name) => Field::Known(name, value.unwrap_or_default()),
+            Named::As(entry) => Field::Unnamed(entry, value),
+        }
+    }
+}
+
 /// An entry that was inserted while we looked.
 #[derive(Debug)]
 struct Entry<N> {
-    /// `None` where it was inserted by a reference into the unknown part.
-    name: Option<N>,
+    name: Named<N>,
     /// 0 where the name is unknown.
     name_length: u32,
     value_length: u32,
@@ -103,10 +137,10 @@ impl<N> Entry<N> {
 
 /// What an index refers to.
 pub(super) enum Found<'a, N> {
-    /// An entry with this name (`None`: unknown) of this length, and its value, as far as that was kept.
-    Entry(Option<N>, u32, &'a [u8]),
+    /// An entry with this name of this length, and its value, as far as that was kept.
+    Entry(Named<N>, u32, Option<&'a [u8]>),
     /// An entry from before we looked.
-    Unknown,
+    Unknown(Id),
     /// Nothing, provably.
     Nothing,
 }
@@ -131,6 +165,9 @@ pub(super) struct Table<N> {
     max_size: Option<u32>,
     /// There is nothing beyond `entries`.
     complete: bool,
+    /// How many entries were inserted since we look.
+    inserted: i64,
+    learned: VecDeque<(Id, N)>,
 }
 
 impl<N: FieldName> Table<N> {
@@ -152,41 +189,65 @@ impl<N: FieldName> Table<N> {
             size: 0,
             max_size: None,
             complete: false,
+            inserted: 0,
+            learned: VecDeque::new(),
         }
+    }
+
+    /// The name of this entry from before we looked, where it was told.
+    pub(super) fn name(&self, of: Id) -> Named<N> {
+        let learned = self.learned.iter().find(|(id, _)| *id == of);
+        learned.map_or(Named::As(of), |(_, name)| Named::Known(name.clone()))
+    }
+
+    /// The name of this entry from before we looked is `name`.
+    pub(super) fn learn(&mut self, of: Id, name: &N) {
+        if self.learned.iter().any(|(id, _)| *id == of) {
+            return;
+        }
+        for entry in &mut self.entries {
+            if matches!(entry.name, Named::As(id) if id == of) && entry.kept {
+                entry.name = Named::Known(name.clone());
+            }
+        }
+        if self.learned.len() == LEARNED {
+            self.learned.pop_front();
+        }
+        self.learned.push_back((of, name.clone()));
     }
 
     pub(super) fn get(&self, index: u32) -> Found<'_, N> {
         let Some(index) = (index as usize).checked_sub(1) else {
             return Found::Nothing;
         };
-        if let Some((name, value)) = STATIC.get(index) {
-            return Found::Entry(Some(N::of_static(index)), name.len() as u32, value.as_bytes());
+        if let Some((_, value)) = STATIC.get(index) {
+            let name = Named::Known(N::of_static(index));
+            return Found::Entry(name, STATIC[index].0.len() as u32, Some(value.as_bytes()));
         }
-        match self.entries.get(index - STATIC.len()) {
+        let index = index - STATIC.len();
+        match self.entries.get(index) {
             Some(entry) => Found::Entry(entry.name.clone(), entry.name_length, self.value(entry)),
             None if self.complete => Found::Nothing,
-            None => Found::Unknown,
+            None => Found::Unknown(Id(self.inserted - 1 - index as i64)),
         }
     }
 
-    fn value(&self, entry: &Entry<N>) -> &[u8] {
+    fn value(&self, entry: &Entry<N>) -> Option<&[u8]> {
         let at = entry.at.wrapping_sub(self.base) as usize;
-        let length = if entry.kept {
-            entry.value_length as usize
-        } else {
-            0
-        };
-        self.text.get(at..at + length).unwrap_or_default()
+        let value = self.text.get(at..at + entry.value_length as usize);
+        value.filter(|_| entry.kept)
     }
 
     /// Inserts an entry (§ 4.4); `value` is `None` where only its length is of interest.
     pub(super) fn insert(
         &mut self,
-        name: Option<N>,
+        name: Named<N>,
         name_length: u32,
         value_length: u32,
         value: Option<&[u8]>,
     ) {
+        let value = value.filter(|value| matches!(name, Named::Known(_)) || value.len() <= SHORT);
+        self.inserted += 1;
         let entry = Entry {
             name,
             name_length,

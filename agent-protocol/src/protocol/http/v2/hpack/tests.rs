@@ -29,7 +29,7 @@ fn decode(decoder: &mut Decoder<Whole>, block: &[u8]) -> Result<Fields, Malforme
     decoder.decode(block, &mut Vec::new(), |field| {
         fields.push(match field {
             Field::Known(name, value) => Some((latin(&name.0), latin(value))),
-            Field::Unknown => None,
+            Field::Old(_) | Field::Unnamed(..) | Field::Beyond => None,
         });
     })?;
     Ok(fields)
