@@ -48,8 +48,10 @@
 //! `span::describe`.
 
 mod counters;
+mod description;
 mod export;
 mod id;
+mod instrument;
 mod link;
 mod metrics;
 mod own;
@@ -63,16 +65,18 @@ mod telemetry;
 mod value;
 
 pub use counters::{Counters, Drop, Signal};
+pub use description::{Description, Kind, Status};
 pub use export::{
     ClientError, ConfigError, OtlpConfig, Protocol, Retry, SignalConfig, TableConfig, Temporality,
     Unreachable, WhenFull, check,
 };
-pub use metrics::{Histograms, Instrument, InstrumentKind, MetricsConfig, OVERFLOW};
+pub use instrument::{Instrument, InstrumentKind};
+pub use metrics::{Histograms, MetricsConfig, OVERFLOW};
 pub use own::{Own, OwnError};
 pub use pipeline::{Config, Outputs, Pipeline, StartError};
 pub use resource::{Resource, ResourceValue, Resources, ServiceInstance};
 pub use route::{PatternError, RouteConfig};
 pub use seen::Seen;
-pub use span::{Description, HttpConfig, Kind, SpanConfig, Status};
+pub use span::{HttpConfig, SpanConfig};
 pub use telemetry::Telemetry;
 pub use value::{Attribute, Key, Value};

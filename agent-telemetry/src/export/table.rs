@@ -367,7 +367,8 @@ fn sample_line(span: Span<'_>) -> String {
 mod tests {
     use super::*;
     use crate::id::Ids;
-    use crate::metrics::{Aggregates, Instrument, InstrumentKind, MetricsConfig};
+    use crate::instrument::{Instrument, InstrumentKind};
+    use crate::metrics::{Aggregates, MetricsConfig};
     use crate::resource::{Resources, ServiceInstance};
     use crate::span::Description;
     use std::sync::{Arc, Mutex};

@@ -11,9 +11,10 @@ pub(crate) use exemplar::{Exemplar, Exemplars};
 pub(crate) use explicit::Explicit;
 pub(crate) use exponential::Exponential;
 
+use crate::description::{Description, Kind, Status};
 use crate::id::Ids;
+use crate::instrument::{Instrument, InstrumentKind};
 use crate::resource::Resource;
-use crate::span::{Description, Kind, Status};
 use crate::value::{Attribute, Key, OwnedAttribute, Value, same_text};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -22,30 +23,6 @@ use std::sync::Arc;
 /// `otel.metric.overflow`, set on the series that takes what the cardinality limit keeps out (metrics SDK
 /// specification, "Overflow attribute"; not among the semantic conventions' constants).
 pub const OVERFLOW: &str = "otel.metric.overflow";
-
-/// What is measured, with its name, unit and meaning.
-#[derive(Debug)]
-pub struct Instrument {
-    /// Name, as in the semantic conventions.
-    pub name: &'static str,
-    /// UCUM unit.
-    pub unit: &'static str,
-    /// What it means.
-    pub description: &'static str,
-    /// How values are aggregated.
-    pub kind: InstrumentKind,
-}
-
-/// How the values of an instrument are aggregated.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum InstrumentKind {
-    /// A distribution, with the boundaries for explicit buckets.
-    Histogram(&'static [f64]),
-    /// A sum that only grows.
-    Counter,
-    /// A sum that also falls.
-    UpDownCounter,
-}
 
 /// How histograms are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,7 +2,7 @@
 
 use super::network;
 use super::{Context, Description, Kind, Scratch};
-use crate::metrics::{Instrument, InstrumentKind};
+use crate::instrument::{Instrument, InstrumentKind};
 use crate::value::{Key, Value};
 use opentelemetry_semantic_conventions::attribute::{
     DB_COLLECTION_NAME, DB_NAMESPACE, DB_OPERATION_BATCH_SIZE, DB_OPERATION_NAME, DB_QUERY_SUMMARY,

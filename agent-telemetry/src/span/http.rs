@@ -2,7 +2,7 @@
 
 use super::network;
 use super::{Context, Description, Kind, Scratch};
-use crate::metrics::{Instrument, InstrumentKind};
+use crate::instrument::{Instrument, InstrumentKind};
 use crate::value::Value;
 use opentelemetry_semantic_conventions::attribute::{
     CLIENT_ADDRESS, CLIENT_PORT, HTTP_REQUEST_BODY_SIZE, HTTP_REQUEST_METHOD, HTTP_REQUEST_METHOD_ORIGINAL,

@@ -1,11 +1,11 @@
 //! Messaging: the conventions' "Messaging spans", "Messaging metrics" and "Semantic conventions for RabbitMQ".
 
 use super::network;
-use super::{Context, Description, ERROR_TYPE, Kind, Scratch};
-use crate::metrics::{Instrument, InstrumentKind};
+use super::{Context, Description, Kind, Scratch};
+use crate::instrument::{Instrument, InstrumentKind};
 use crate::value::Key;
 use opentelemetry_semantic_conventions::attribute::{
-    MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_BODY_SIZE,
+    ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_BODY_SIZE,
     MESSAGING_MESSAGE_CONVERSATION_ID, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
     MESSAGING_OPERATION_TYPE, MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
     MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, MESSAGING_SYSTEM,
@@ -249,7 +249,7 @@ mod tests {
             ..record(operation)
         };
         describe(record, None, |said| {
-            let of = |(key, value): &super::super::Attribute<'_>| {
+            let of = |(key, value): &crate::value::Attribute<'_>| {
                 (*key == MESSAGING_DESTINATION_NAME).then(|| ToString::to_string(value))
             };
             let destination = said.attributes.iter().find_map(of);

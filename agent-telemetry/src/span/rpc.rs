@@ -2,7 +2,7 @@
 
 use super::network;
 use super::{Context, Description, Kind, Scratch};
-use crate::metrics::{Instrument, InstrumentKind};
+use crate::instrument::{Instrument, InstrumentKind};
 use crate::value::{Key, Value};
 use opentelemetry_semantic_conventions::attribute::{
     NETWORK_PROTOCOL_NAME, NETWORK_PROTOCOL_VERSION, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME,

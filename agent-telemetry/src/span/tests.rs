@@ -1,5 +1,6 @@
 use super::*;
 use crate::route::RouteConfig;
+use crate::value::{Attribute, Key};
 use redwire_protocol::connection::{ConnectionId, Opener, Vantage};
 use redwire_protocol::protocol::http::{Record as HttpRecord, WebSocketRecord};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::network;
 use super::{Context, Description, Kind, Scratch};
-use crate::metrics::{Instrument, InstrumentKind};
+use crate::instrument::{Instrument, InstrumentKind};
 use opentelemetry_semantic_conventions::attribute::{NETWORK_PROTOCOL_NAME, URL_PATH};
 use redwire_protocol::connection::{ConnectionInfo, Side};
 use redwire_protocol::protocol::http::WebSocketRecord;

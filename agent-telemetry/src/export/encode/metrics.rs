@@ -2,7 +2,8 @@
 
 use super::{attribute, resource, scope};
 use crate::export::config::Temporality;
-use crate::metrics::{Aggregates, Cell, Data, Exemplar, Exponential, Instrument, InstrumentKind, Series};
+use crate::instrument::{Instrument, InstrumentKind};
+use crate::metrics::{Aggregates, Cell, Data, Exemplar, Exponential, Series};
 use crate::value::OwnedAttribute;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
