@@ -3,7 +3,8 @@
 use super::NAME;
 use super::channel::{Channel, Closing, Content, ContentKind, Field};
 use super::confirms::RETURN_PATIENCE;
-use super::frames::{self, ContentHeader, Exception, Frame, FrameType, HEADER, Method};
+use super::content::ContentHeader;
+use super::frames::{self, Exception, Frame, FrameType, HEADER, Method};
 use super::ledger::{Early, Ledger, Times};
 use super::record::Operation;
 use crate::loss::Loss;

@@ -26,6 +26,7 @@
 
 mod channel;
 mod confirms;
+mod content;
 mod frames;
 mod ledger;
 mod matcher;
