@@ -58,6 +58,8 @@ pub struct Span {
     pub span_id: String,
     /// Parent's span id, empty for none.
     pub parent_span_id: String,
+    /// Trace and span ids that it is linked to, in hexadecimal.
+    pub links: Vec<(String, String)>,
     /// Nanoseconds since the Unix epoch.
     pub start: u64,
     /// Nanoseconds since the Unix epoch.
@@ -334,6 +336,8 @@ struct SpanData {
     span_id: String,
     #[serde(default)]
     parent_span_id: String,
+    #[serde(default)]
+    links: Vec<LinkData>,
     #[serde(deserialize_with = "number")]
     start_time_unix_nano: u64,
     #[serde(deserialize_with = "number")]
@@ -353,6 +357,11 @@ impl SpanData {
             trace_id: self.trace_id,
             span_id: self.span_id,
             parent_span_id: self.parent_span_id,
+            links: self
+                .links
+                .into_iter()
+                .map(|link| (link.trace_id, link.span_id))
+                .collect(),
             start: self.start_time_unix_nano,
             end: self.end_time_unix_nano,
             status: self.status.code,
@@ -360,6 +369,13 @@ impl SpanData {
             request,
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LinkData {
+    trace_id: String,
+    span_id: String,
 }
 
 #[derive(Default, Deserialize)]

@@ -349,10 +349,16 @@ fn traced(telemetry: &Telemetry, service: &str) -> Result<()> {
             .map(|(key, value)| (key.as_str(), value.as_str()));
         let said: BTreeMap<&str, &str> = said.collect();
         ensure!(said == expected, "{name}: {said:?} instead of {expected:?}");
+        let (trace, producer) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
         ensure!(
-            span.trace_id == "0af7651916cd43dd8448eb211c80319c" && span.parent_span_id == "b7ad6b7169203331",
+            span.trace_id == trace && span.parent_span_id == producer,
             "{span:?}"
         );
+        let links = match kind {
+            Kind::Consumer => vec![(trace.to_owned(), producer.to_owned())],
+            _ => Vec::new(),
+        };
+        ensure!(span.links == links, "{span:?}");
         // From the delivery to the acknowledgement the consumer takes its time.
         let took = Duration::from_nanos(span.end - span.start);
         let slept = Duration::from_millis(20);
