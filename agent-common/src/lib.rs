@@ -123,24 +123,20 @@ pub mod opener {
     pub const REMOTE: u8 = 2;
 }
 
-/// A connection is closed.
+/// A connection is closed, and what was not read of it will not be.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloseEvent {
     /// [`kind::CLOSE`].
     pub kind: u32,
-    /// Process (thread group) id.
+    /// Process (thread group) id; 0 where the kernel closed it.
     pub tgid: u32,
     /// Address of the `struct sock`.
     pub sock: u64,
     /// When.
     pub time: u64,
-    /// Positions behind the last bytes of egress and ingress, where `position_known`.
+    /// Positions behind the last bytes written and read.
     pub position: [u32; 2],
-    /// Whether `position` is known.
-    pub position_known: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// A direction of a connection has ended: a read returned 0, or shutdown(2) was called.
@@ -261,8 +257,10 @@ pub struct ConnectionState {
     pub origin_known: u8,
     /// User space knows of it.
     pub announced: u8,
+    /// TCP is done with it; what has come may still be read.
+    pub over: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: [u8; 2],
 }
 
 /// Entries of the map of what is not needed.
@@ -335,7 +333,8 @@ pub struct Offsets {
     pub socket_ino: u32,
     pub sock_family: u32,
     pub sock_state: u32,
-    pub sock_num: u32,
+    /// The local port as it was on the wire; `skc_num` is gone when the connection is over.
+    pub inet_sport: u32,
     pub sock_dport: u32,
     pub sock_daddr: u32,
     pub sock_rcv_saddr: u32,

@@ -8,11 +8,11 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use redwire_common::{CloseEvent, EGRESS, INGRESS, kind, opener};
+use redwire_common::{EGRESS, INGRESS, opener};
 
 use crate::arch::{self, Call, number};
 use crate::connection::{self, Caller};
-use crate::emit::{self, Buffers};
+use crate::emit::Buffers;
 use crate::kernel::{self, Socket};
 use crate::maps::{BEGUN, BEGUN_SLOTS, Begun, CONNECTIONS};
 
@@ -81,7 +81,7 @@ fn began(tid: u32, call: u64) -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// close(2) of the last reference: its positions are those of the stream's ends, before the FIN counts.
+/// close(2) of the last reference.
 #[inline(always)]
 fn close(regs: *const u8) -> Option<()> {
     let caller = connection::caller(ids())?;
@@ -91,24 +91,8 @@ fn close(regs: *const u8) -> Option<()> {
     if Some(connection.inode) != kernel::inode(&socket) || !kernel::is_last_reference(socket.file) {
         return None;
     }
-    let event = CloseEvent {
-        kind: kind::CLOSE,
-        tgid: caller.ids.1,
-        sock: socket.sock,
-        time: unsafe { bpf_ktime_get_ns() },
-        position: connection.next,
-        position_known: 1,
-        padding: 0,
-    };
-    forget(socket.sock, &event);
+    connection::close(connection, socket.sock, caller.ids.1);
     Some(())
-}
-
-/// Ends the life of a connection.
-#[inline(always)]
-pub fn forget(sock: u64, event: &CloseEvent) {
-    emit::event(event);
-    let _ = CONNECTIONS.remove(sock);
 }
 
 #[raw_tracepoint(tracepoint = "sys_exit")]

@@ -1,8 +1,9 @@
 //! The state of a connection, and what a call on it means.
 
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use redwire_common::{
-    ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, OpenEvent, UNIX_PATH, counter, kind,
-    need, not_needed_slot, opener,
+    CloseEvent, ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, NotNeeded, OpenEvent,
+    UNIX_PATH, counter, kind, need, not_needed_slot, opener,
 };
 
 use crate::emit::{self, Buffers};
@@ -66,7 +67,8 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
         opener,
         origin_known: 0,
         announced: 0,
-        padding: [0; 3],
+        over: 0,
+        padding: [0; 2],
     };
     if family == AF_UNIX {
         connection.origin_known = (opener != opener::UNKNOWN) as u8;
@@ -75,11 +77,8 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
         if kernel::ports(socket.sock)?.1 == 0 {
             return None;
         }
-        // Its end was told (a write may be answered by a reset before it returns): no other end would clear the entry,
-        // and the next connection at this address would be taken for it.
-        if kernel::is_closed(socket.sock) {
-            return None;
-        }
+        // A write may be answered by a reset before it returns, and a connection be reset before it is accepted.
+        connection.over = kernel::is_closed(socket.sock) as u8;
         connection.next = [kernel::write_seq(socket.sock)?, kernel::copied_seq(socket.sock)?];
         connection.origin = kernel::origins(socket.sock).unwrap_or_default();
         connection.origin_known = (opener != opener::UNKNOWN) as u8;
@@ -140,9 +139,30 @@ pub fn transferred(
     length: u32,
     buffers: &Buffers,
 ) -> Option<()> {
-    let way = (direction & 1) as usize;
     let known = NOT_NEEDED.get_ptr(not_needed_slot(socket.sock));
     let connection = enter(caller, socket, opener::UNKNOWN)?;
+    let told = tell(
+        connection, known, caller, socket, direction, time, length, buffers,
+    );
+    if connection.over != 0 {
+        close_if_done(connection, socket.sock, caller.ids.1);
+    }
+    told
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "it is a part of `transferred`")]
+fn tell(
+    connection: &mut Connection,
+    known: Option<*const NotNeeded>,
+    caller: &Caller,
+    socket: &Socket,
+    direction: u8,
+    time: u64,
+    length: u32,
+    buffers: &Buffers,
+) -> Option<()> {
+    let way = (direction & 1) as usize;
     let expected = connection.next[way];
     let (start, placed) = if connection.family == AF_UNIX {
         (expected, true)
@@ -254,9 +274,51 @@ fn origins_before(connection: &Connection, way: usize, start: u32) -> [u32; 2] {
 /// connect(2) or accept(2) succeeded.
 #[inline(always)]
 pub fn opened(caller: &Caller, socket: &Socket, opener: u8, time: u64) -> Option<()> {
+    // connect(2) on a socket that was connected before.
+    if let Some(before) = CONNECTIONS.get_ptr(socket.sock)
+        && unsafe { (*before).over } != 0
+    {
+        close(unsafe { &*before }, socket.sock, caller.ids.1);
+    }
     let connection = enter(caller, socket, opener)?;
     announce(connection, caller, socket.sock, time);
+    if connection.over != 0 {
+        close_if_done(connection, socket.sock, caller.ids.1);
+    }
     Some(())
+}
+
+/// Ends the life of a connection. Who comes first tells of it.
+#[inline(never)]
+pub fn close(connection: &Connection, sock: u64, tgid: u32) {
+    let event = CloseEvent {
+        kind: kind::CLOSE,
+        tgid,
+        sock,
+        time: unsafe { bpf_ktime_get_ns() },
+        position: connection.next,
+    };
+    if CONNECTIONS.remove(sock).is_ok() {
+        emit::event(&event);
+    }
+}
+
+/// Ends the life of a connection that is over, unless bytes of it are to be read, or a call is under way that is not
+/// told yet. Those that are never read wait for close(2), or else for the end of the socket.
+#[inline(never)]
+pub fn close_if_done(connection: &Connection, sock: u64, tgid: u32) {
+    if is_done(connection, sock) == Some(true) {
+        close(connection, sock, tgid);
+    }
+}
+
+/// Whether all that came was read, and all that went was told. A FIN has a position of its own.
+#[inline(always)]
+fn is_done(connection: &Connection, sock: u64) -> Option<bool> {
+    let [egress, ingress] = connection.next;
+    let (written, read) = (kernel::write_seq(sock)?, kernel::copied_seq(sock)?);
+    let told = written.wrapping_sub(egress) <= 1 && read.wrapping_sub(ingress) <= 1;
+    Some(told && read == kernel::rcv_nxt(sock)?)
 }
 
 /// A direction has ended: a read returned 0, or shutdown(2).
@@ -265,7 +327,8 @@ pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
     let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
         return;
     };
-    let position = unsafe { (*connection).next[(direction & 1) as usize] };
+    let connection = unsafe { &*connection };
+    let position = connection.next[(direction & 1) as usize];
     let tgid = caller.ids.1;
     emit::event(&EndEvent {
         kind: kind::END,
@@ -276,6 +339,9 @@ pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
         direction,
         padding: [0; 3],
     });
+    if connection.over != 0 {
+        close_if_done(connection, sock, tgid);
+    }
 }
 
 /// Directions that `how` of shutdown(2) ends.

@@ -125,9 +125,9 @@ pub fn family(sock: u64) -> Option<u16> {
 /// Local and remote port, in host order.
 #[inline(always)]
 pub fn ports(sock: u64) -> Option<(u16, u16)> {
-    let local: u16 = read(sock, offset!(sock_num))?;
+    let local: u16 = read(sock, offset!(inet_sport))?;
     let remote: u16 = read(sock, offset!(sock_dport))?;
-    Some((local, u16::from_be(remote)))
+    Some((u16::from_be(local), u16::from_be(remote)))
 }
 
 /// Local and remote address of an internet socket.
@@ -168,6 +168,12 @@ pub fn is_closed(sock: u64) -> bool {
 #[inline(always)]
 pub fn copied_seq(sock: u64) -> Option<u32> {
     read(sock, offset!(tcp_copied_seq))
+}
+
+/// `rcv_nxt`: position behind the last byte received, read or not.
+#[inline(always)]
+pub fn rcv_nxt(sock: u64) -> Option<u32> {
+    read(sock, offset!(tcp_rcv_nxt))
 }
 
 /// Positions of the first bytes written and read (RFC 4898's byte counters, taken from where the stream is).

@@ -312,6 +312,46 @@ proptest! {
     }
 }
 
+/// The transaction as it is where the conversation, of which `whole` is a transaction, is cut off behind `last`.
+fn cut_off(whole: &Seen, last: u64, closed: u64, seen: &Seen) -> Seen {
+    let mut truth = whole.clone();
+    if whole.end > last {
+        (truth.end, truth.error) = (closed, Some("connection_closed".into()));
+        truth.status = truth.status.filter(|_| seen.status.is_some());
+    }
+    truth.known_to(seen)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// A client that leaves, or is killed, before its last responses came, and a server that closes before it has
+    /// answered everything.
+    #[test]
+    fn a_close_at_any_place_gives_no_false_one(
+        exchanges in prop::collection::vec(exchange(), 1..16),
+        window in 1..5usize,
+        order in prop_oneof![Just(vec![true]), prop::collection::vec(any::<bool>(), 1..20)],
+        from in prop_oneof![Just(0usize), 1..30usize],
+        end in any::<prop::sample::Index>(),
+        lost in prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(any::<prop::sample::Index>(), 0..4)],
+    ) {
+        let (mut conversation, expected) = conversation(&exchanges, window, &order, false);
+        conversation.writes.truncate(end.index(conversation.writes.len()) + 1);
+        let last = conversation.writes.last().map_or(0, |write| write.time);
+        let closed = last + 1_000;
+        conversation.closed = Some(closed);
+        let lost = lost.iter().map(|index| index.index(conversation.writes.len())).collect();
+        let delivery = Delivery { from, lost, ..Delivery::default() };
+        for transaction in collect(&conversation, &delivery, seen).transactions {
+            let id: usize = transaction.path[1..].parse().expect("a true path");
+            prop_assert!(expected[id].start <= last, "{:?} was never sent", transaction);
+            let truth = cut_off(&expected[id], last, closed, &transaction);
+            prop_assert_eq!(transaction, truth);
+        }
+    }
+}
+
 /// 500 exchanges in turn, two milliseconds each.
 fn turns() -> Conversation {
     let mut conversation = Conversation::default();

@@ -182,6 +182,10 @@ pub trait Protocol: Send {
     /// had unconsumed before the gap is gone. `length` counts the missing and the discarded bytes.
     fn gap(&mut self, flow: Flow, length: u64, output: &mut dyn Output);
 
+    /// The writer of `flow` ended it (FIN), and what it wrote was seen or told as a gap. A flow that only ends with the
+    /// connection was cut off, for all that is known. To be followed by [`Protocol::end`].
+    fn finished(&mut self, _flow: Flow) {}
+
     /// No more bytes will come on `flow`; `time` is that of its last byte.
     fn end(&mut self, flow: Flow, time: u64, output: &mut dyn Output);
 

@@ -239,6 +239,12 @@ impl<R: Default> Pairing<R> {
             .map(|entry| &mut entry.request)
     }
 
+    /// The newest request, where its response is complete and is not proved to be its own.
+    pub fn last_held(&self) -> Option<&R> {
+        let last = self.entries.back().filter(|_| self.outstanding() == 0)?;
+        Some(&last.request)
+    }
+
     /// Requests without a complete response.
     pub fn outstanding(&self) -> usize {
         self.entries.len() - self.complete
@@ -430,13 +436,15 @@ impl<R: Default> Pairing<R> {
 
     /// The connection is closed: to be followed by [`Pairing::proven`] and [`Pairing::cut_off`].
     ///
-    /// Where it was joined in the middle and is whole since, a request from before that would shift all pairs has left
-    /// its mark by now: one response too many, or one too few.
-    pub fn close(&mut self, output: &mut dyn Output) {
+    /// A close after the last response is a turn, and no more: a client that keeps several requests in flight and
+    /// leaves before its last response came looks like one that had them all. `all_answered`: the protocol proves that
+    /// the last response was the last request's. Where the connection was joined in the middle and is whole since, an
+    /// older request would then have left its mark: one response too many.
+    pub fn close(&mut self, all_answered: bool, output: &mut dyn Output) {
         if self.trust == Trust::Doubtful
             && self.outstanding() == 0
             && self.last_end.take().is_some()
-            && (self.agreed + 1 >= (self.needed() / 2).max(AGREEMENT) || self.joined && !self.wary)
+            && (self.agreed + 1 >= self.needed() || all_answered && self.joined && !self.wary)
         {
             self.trust_again();
         }

@@ -21,6 +21,8 @@ pub(crate) struct Write {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Closed(u64),
+    /// The server's FIN comes first.
+    Finished(u64),
     Abandoned,
 }
 
@@ -134,6 +136,11 @@ pub(crate) fn run<T>(writes: &[Write], view: View<'_>, read: fn(&Transaction<'_>
     }
     match view.ending {
         Ending::Closed(time) => connections.closed(id, positions.map(Some), time, &mut collector),
+        Ending::Finished(time) => {
+            let end = Some(positions[Direction::Ingress as usize]);
+            connections.ended(id, Direction::Ingress, end, time, &mut collector);
+            connections.closed(id, positions.map(Some), time, &mut collector);
+        }
         Ending::Abandoned => connections.finish(&mut collector),
     }
     collector.seen

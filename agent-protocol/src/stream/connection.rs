@@ -310,7 +310,8 @@ impl Connection {
         }
         self.last_time = self.last_time.max(time);
         self.flush(direction, position, observer);
-        self.halves[direction as usize].end_untold = Some(time);
+        let half = &mut self.halves[direction as usize];
+        (half.finished, half.end_untold) = (true, Some(time));
         self.tell_end(direction, observer);
         self.settle(direction, observer);
     }
@@ -333,6 +334,9 @@ impl Connection {
             half.time_before
         };
         let flow = flow_of(direction, self.to_server);
+        if half.finished {
+            protocol.finished(flow);
+        }
         let mut output = Reporter {
             info: &self.info,
             side,

@@ -59,6 +59,8 @@ pub(crate) struct Half {
     /// The protocol waits for the other flow, since this time.
     pub(crate) blocked_since: Option<u64>,
     pub(crate) ended: bool,
+    /// Its writer ended it.
+    pub(crate) finished: bool,
     /// The direction ended while its flow was blocked: to be told when it has gone on.
     pub(crate) end_untold: Option<u64>,
 }

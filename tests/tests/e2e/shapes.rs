@@ -4,12 +4,13 @@ use crate::capturing;
 use crate::scene::{Scene, same};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use redwire_tests::client::{self, Language, program};
 use redwire_tests::collector::Transport;
 use redwire_tests::load::{self, Client, MIX};
 use redwire_tests::otlp::Kind;
 use redwire_tests::process::{Process, free_port};
 use redwire_tests::service::{LARGE, Server, Service, selected_as};
-use redwire_tests::{Counts, add, tools};
+use redwire_tests::{Counts, Totals, add, tools};
 use rustix::process::Signal;
 use std::process::Command;
 use std::time::Duration;
@@ -74,6 +75,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         let _ = std::fs::remove_file(&path);
         outcome
     }));
+    tests.push(capturing("half_closed".to_owned(), half_closed));
     tests.push(capturing(
         "calls_between_services".to_owned(),
         calls_between_services,
@@ -107,6 +109,27 @@ fn addresses(test: &str, listen: [&str; 2], curl: &[&str], url: &str, peer: &str
     for span in telemetry.spans("client", Kind::Client) {
         let found = span.attributes.get("network.peer.address").map(String::as_str);
         ensure!(found == Some(peer), "network.peer.address is {found:?}");
+    }
+    Ok(())
+}
+
+/// Connections that are over before both ends have read everything: what is read later is seen, what is not is cut off.
+fn half_closed(test: &str) -> Result<()> {
+    const COUNT: &str = "20";
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let mut ends = program(Language::Python, "half_closed");
+    let [client, server]: [Totals; 2] = client::run(ends.arg(COUNT).envs(selected_as("ends")))?;
+    let telemetry = scene.finish()?;
+    let names = ["http.response.status_code", "error.type"];
+    for (kind, expected) in [(Kind::Client, client), (Kind::Server, server)] {
+        let spans = telemetry.span_totals("ends", kind, &names);
+        let metric = telemetry.metric_totals("ends", kind.duration_metric(), &names);
+        let paths = telemetry.span_totals("ends", kind, &["url.path", names[0], names[1]]);
+        ensure!(
+            spans == expected && metric == expected,
+            "{kind:?}: expected {expected:?}\n  spans {spans:?}\n  metric {metric:?}\n  {paths:?}\n  losses {:?}",
+            telemetry.losses(),
+        );
     }
     Ok(())
 }

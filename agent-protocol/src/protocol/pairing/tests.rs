@@ -92,7 +92,11 @@ impl Talk {
     }
 
     fn close(&mut self) -> &mut Self {
-        self.pairing.close(&mut self.losses);
+        self.close_when(false)
+    }
+
+    fn close_when(&mut self, all_answered: bool) -> &mut Self {
+        self.pairing.close(all_answered, &mut self.losses);
         self.drain();
         self
     }
@@ -181,18 +185,38 @@ fn joined_in_the_middle_more_turns_are_asked_for() {
 #[test]
 fn a_close_after_a_whole_pair_is_a_turn() {
     let mut talk = Talk::new(false);
-    talk.turns(1..2 + JOINED / 2).close();
-    assert_eq!(talk.true_pairs(), (2..2 + JOINED / 2).collect::<Vec<_>>());
+    talk.turns(1..2 + JOINED).close();
+    assert_eq!(talk.true_pairs(), (2..2 + JOINED).collect::<Vec<_>>());
     let mut talk = Talk::new(false);
-    talk.turns(1..3).close();
-    assert_eq!(talk.true_pairs(), [2]);
-    let mut talk = Talk::new(false);
-    talk.turns(1..4).gap(Flow::ToClient).turns(4..8).close();
+    talk.turns(1..1 + JOINED).close();
     assert!(talk.true_pairs().is_empty());
+    assert_eq!(talk.losses.of(Loss::UnpairedRequest), u64::from(JOINED));
     let mut talk = Talk::new(false);
     talk.turns(1..15).request(15, 150).close();
     assert!(talk.true_pairs().is_empty());
     assert_eq!(talk.losses.of(Loss::UnpairedRequest), 15);
+}
+
+#[test]
+fn where_all_is_answered_the_order_is_proved() {
+    let mut talk = Talk::new(false);
+    talk.turns(1..3).close_when(true);
+    assert_eq!(talk.true_pairs(), [2]);
+    // Not if something may be missing, or one request is not answered.
+    let mut talk = Talk::new(false);
+    talk.turns(1..4).gap(Flow::ToClient).turns(4..8).close_when(true);
+    assert!(talk.true_pairs().is_empty());
+    let mut talk = Talk::new(false);
+    talk.turns(1..3).request(3, 30).close_when(true);
+    assert!(talk.true_pairs().is_empty());
+}
+
+/// A client with two requests in flight leaves before its last response came.
+#[test]
+fn a_close_alone_does_not_prove_the_order() {
+    let mut talk = Talk::new(false);
+    talk.response(5).turns(1..8).close();
+    assert!(talk.pairs.is_empty());
 }
 
 #[test]

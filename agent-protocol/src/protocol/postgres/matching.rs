@@ -68,6 +68,9 @@ pub(super) struct Failed {
     pub(super) portal: Option<Box<[u8]>>,
 }
 
+/// Of a shape: there was an error, which may be the answer to anything.
+const FAILED: u64 = u64::MAX;
+
 /// Transactions that wait for the proof that they are any.
 const HELD: usize = 64;
 
@@ -90,8 +93,9 @@ pub(super) struct Matcher {
     dropping: bool,
     /// What comes next of the client may be the rest of a group.
     headless: bool,
-    /// Terminate was sent.
+    /// Terminate was sent, and the server has ended its flow.
     terminated: bool,
+    pub(super) finished: bool,
     /// After an error in the extended protocol, up to Sync.
     pub(super) skipping: bool,
     /// The server takes CopyData, and Syncs count for nothing.
@@ -280,6 +284,10 @@ impl Matcher {
             b'C' => frames::tag(reply.body).map_or("", |tag| tag.verb),
             _ => "",
         };
+        if reply.kind == b'E' || self.shape == FAILED {
+            self.shape = FAILED;
+            return;
+        }
         for byte in [reply.kind].iter().chain(verb.as_bytes()) {
             self.shape = self.shape.rotate_left(7) ^ u64::from(*byte);
         }
@@ -303,7 +311,7 @@ impl Matcher {
             (Kind::Sync, b'E') => output.lost(Loss::Unattributed, 1),
             (Kind::Query, b'C') if !self.current.failed => return self.statement_complete(reply, output),
             (Kind::Query, b'E') if !self.current.failed => self.statement_failed(reply, output),
-            (Kind::Query, b'I') if !self.current.failed => self.current.complete = true,
+            (Kind::Query, b'I') if !self.current.failed => return self.query_empty(),
             (Kind::Query, b'T') if !self.current.failed => {}
             (Kind::Query | Kind::Execute, b'D') if copies => self.current.rows += 1,
             (Kind::Query | Kind::Execute, b'H' | b'd' | b'c') if copies => {}
@@ -379,7 +387,8 @@ impl Matcher {
         let next = self.queue.front().filter(|next| next.kind != Kind::Hole);
         let overlaps = next.is_some_and(|next| next.start < reply.start);
         self.queue.settle();
-        let unlike = self.shape_before != 0 && self.shape_before != self.shape;
+        let [before, now] = [self.shape_before, self.shape];
+        let unlike = before != now && ![before, now].iter().any(|shape| matches!(*shape, 0 | FAILED));
         self.shape_before = std::mem::take(&mut self.shape);
         let drained = self.queue.is_empty() && !self.open;
         self.proof.ready(reply.end, overlaps, unlike, drained);
@@ -482,7 +491,7 @@ impl Matcher {
 
     /// The connection is closed at `time`.
     pub(super) fn close(&mut self, time: u64, output: &mut dyn Output) {
-        if self.terminated && self.queue.is_empty() {
+        if self.terminated && self.finished && self.queue.is_empty() {
             self.proof.orderly_end();
             self.release(output);
         }

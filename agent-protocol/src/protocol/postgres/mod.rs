@@ -477,6 +477,10 @@ impl Protocol for Postgres {
         }
     }
 
+    fn finished(&mut self, flow: Flow) {
+        self.matcher.finished |= flow == Flow::ToClient;
+    }
+
     fn end(&mut self, _flow: Flow, _time: u64, _output: &mut dyn Output) {}
 
     fn close(&mut self, time: u64, output: &mut dyn Output) {

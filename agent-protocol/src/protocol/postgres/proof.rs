@@ -5,7 +5,9 @@
 //! reported until one of these proves it:
 //!
 //! - a bound of the answers to come that goes down to zero,
-//! - the connection's orderly end, with every answer there was: the last was for the last request, and so on back,
+//! - the session's orderly end (manual, § "Termination"), up to that of what the server writes: it reads Terminate once
+//!   it has answered everything before it, so the last answer was for the last request, and so on back. A client that
+//!   leaves after Terminate may leave answers unread,
 //! - a client that waits for each answer before it goes on, as seen over several rounds whose every message fits.
 //!   That says nothing of a client that was ever seen not to wait.
 
@@ -132,7 +134,7 @@ impl Proof {
         }
     }
 
-    /// The client ends the session, and nothing more came of the server.
+    /// The client ended the session, then the server, and nothing came in between.
     pub(super) fn orderly_end(&mut self) {
         self.exact |= self.rounds > 0 && !self.adrift;
     }

@@ -14,7 +14,8 @@ fn agrees(operation: &str, tag: &Tag<'_>) -> bool {
         "INSERT" | "UPDATE" | "DELETE" | "MERGE" => {
             matches!(tag.verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE")
         }
-        "BEGIN" | "COPY" | "SET" | "SHOW" | "TRUNCATE" => tag.verb == operation,
+        "BEGIN" | "COPY" | "SET" | "SHOW" | "TRUNCATE" | "DROP" | "ALTER" | "GRANT" | "REVOKE" | "FETCH"
+        | "SAVEPOINT" | "RELEASE" | "LISTEN" | "NOTIFY" => tag.verb == operation,
         "COMMIT" | "END" => matches!(tag.verb, "COMMIT" | "ROLLBACK"),
         "ROLLBACK" | "ABORT" => tag.verb == "ROLLBACK",
         _ => true,
@@ -46,12 +47,23 @@ impl Matcher {
         true
     }
 
+    /// EmptyQueryResponse for a Query. False where it cannot be that of this one.
+    pub(super) fn query_empty(&mut self) -> bool {
+        let count = self.queue.front().and_then(|front| front.script.as_ref()?.count);
+        self.current.complete = true;
+        self.proof.is_exact() || count.is_none_or(|count| count == 0)
+    }
+
     /// Whether a command tag can be that of the statement.
     pub(super) fn fits(&self, prepared: &Prepared, index: usize, reply: &Reply<'_>) -> bool {
-        let statement = prepared
-            .script
-            .as_deref()
-            .and_then(|script| script.statement(index));
+        let script = prepared.script.as_deref();
+        if script
+            .and_then(|script| script.count)
+            .is_some_and(|count| index >= count)
+        {
+            return false;
+        }
+        let statement = script.and_then(|script| script.statement(index));
         match (
             statement.and_then(|statement| statement.operation()),
             frames::tag(reply.body),

@@ -152,6 +152,14 @@ impl Wire {
         *position = position.wrapping_add(bytes.len() as u32);
     }
 
+    /// The server's FIN.
+    fn server_ends(&mut self) {
+        self.time += 1;
+        let position = Some(self.positions[Direction::Ingress as usize]);
+        self.connections
+            .ended(ID, Direction::Ingress, position, self.time, &mut self.seen);
+    }
+
     fn tick(&mut self) {
         self.connections.tick(self.time + 1_000_000_000, &mut self.seen);
     }

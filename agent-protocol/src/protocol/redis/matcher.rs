@@ -41,6 +41,11 @@ impl Reply {
         };
     }
 
+    /// Whether it may be `+OK`.
+    fn is_plain(&self) -> bool {
+        !self.failed && !self.null && !self.queued && self.integer.is_none() && self.elements.is_none()
+    }
+
     /// What a read found.
     fn cache(&self, rule: Cache, arguments: u32) -> Option<CacheResult> {
         if self.failed {
@@ -113,6 +118,8 @@ pub(super) struct Redis {
     queue: Queue,
     /// The database selected.
     namespace: Option<u32>,
+    /// The server has ended its flow.
+    finished: bool,
 }
 
 impl Redis {
@@ -123,7 +130,14 @@ impl Redis {
             replies: Replies::new(fresh),
             queue: Queue::default(),
             namespace: fresh.then_some(0),
+            finished: false,
         }
+    }
+
+    /// The server ends the connection once it has written all replies (command reference, QUIT).
+    fn has_quit(&self) -> bool {
+        let accepted = |command: &Command| command.name == "QUIT" && command.reply.is_plain();
+        self.finished && self.pairing.last_held().is_some_and(accepted)
     }
 
     /// Takes the pairs that are proved.
@@ -309,10 +323,14 @@ impl Protocol for Redis {
         self.lose_track(flow, None, output);
     }
 
+    fn finished(&mut self, flow: Flow) {
+        self.finished |= flow == Flow::ToClient;
+    }
+
     fn end(&mut self, _flow: Flow, _time: u64, _output: &mut dyn Output) {}
 
     fn close(&mut self, time: u64, output: &mut dyn Output) {
-        self.pairing.close(output);
+        self.pairing.close(self.has_quit(), output);
         self.drain(output);
         self.release(None, output);
         while let Some(exchange) = self.pairing.cut_off() {

@@ -593,6 +593,85 @@ proptest! {
     }
 }
 
+/// A client that ends with QUIT and has read `+OK` and the server's FIN was answered everything.
+#[test]
+fn after_quit_the_order_is_proved() {
+    let writes = talk(&[
+        ('>', &words("get a")),
+        ('<', b"$1\r\n1\r\n"),
+        ('>', &words("get b")),
+        ('<', b"$1\r\n2\r\n"),
+        ('>', &words("quit")),
+        ('<', b"+OK\r\n"),
+    ]);
+    let seen = |ending| {
+        let view = View {
+            cut: &mut |n| n,
+            lost: &mut || false,
+            fresh: false,
+            ending,
+        };
+        run(&writes, view, read).transactions
+    };
+    // The first reply may be that of an older command.
+    assert_eq!(seen(Ending::Finished(9 * MS)), ["GET(1) 3-4 1/0", "QUIT(0) 5-6"]);
+    assert!(seen(Ending::Closed(9 * MS)).is_empty());
+}
+
+/// As [`random_session`], with a client that has `window` commands in flight and sends the next one for each reply.
+fn sliding_session(seed: u64, steps: usize, window: usize) -> (Vec<Write>, Vec<String>) {
+    let (waiting, _) = random_session(seed, steps, false);
+    let (mut commands, mut replies): (Vec<Write>, Vec<Write>) = waiting
+        .into_iter()
+        .rev()
+        .partition(|write| write.flow == Flow::ToServer);
+    let mut writes = Vec::new();
+    for turn in 0.. {
+        if (turn < window || turn % 2 == window % 2)
+            && let Some(command) = commands.pop()
+        {
+            writes.push(command);
+        } else if let Some(reply) = replies.pop() {
+            writes.push(reply);
+        } else if commands.is_empty() {
+            break;
+        }
+    }
+    for (time, write) in (1000..).zip(&mut writes) {
+        write.time = time * MS;
+    }
+    let seen = run_whole(&writes, Ending::Abandoned, read);
+    (writes, seen.transactions)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A client that leaves, or is killed, before its last replies came, and a server that is.
+    #[test]
+    fn a_close_at_any_place_makes_nothing_false(
+        seed: u64,
+        window in 1usize..4,
+        joined in 1usize..32,
+        length in 1usize..32,
+        share in prop_oneof![Just(u64::MAX), 2u64..20],
+    ) {
+        let (writes, expected) = sliding_session(seed, 40, window);
+        let writes = &writes[joined..(joined + length).min(writes.len())];
+        let end = writes.last().map_or(0, |write| write.time) + MS;
+        let mut random = Random::new(seed ^ 1);
+        let view = View {
+            cut: &mut |n| n,
+            lost: &mut || random.below(share) == 0,
+            fresh: false,
+            ending: Ending::Closed(end),
+        };
+        for line in run(writes, view, read).transactions {
+            prop_assert!(expected.contains(&line), "false: {}", line);
+        }
+    }
+}
+
 #[test]
 fn after_joining_what_is_new_is_right() {
     let (mut writes, expected) = random_session(7, 40, false);

@@ -39,6 +39,7 @@ const HOOKS: &[(&str, &str)] = &[
     ("redwire_exec", "sched_process_exec"),
     ("redwire_exit_process", "sched_process_exit"),
     ("redwire_tcp_state", "inet_sock_set_state"),
+    ("redwire_tcp_destroy", "tcp_destroy_sock"),
     ("redwire_exit", "sys_exit"),
     ("redwire_enter", "sys_enter"),
 ];
@@ -315,19 +316,11 @@ impl Source {
                     );
                 }
                 Some(Event::Close(CloseEvent {
-                    sock,
-                    time,
-                    position,
-                    position_known,
-                    ..
+                    sock, time, position, ..
                 })) => {
                     let id = ConnectionId(sock);
                     self.inodes.remove(&id);
-                    let positions = if position_known == 0 {
-                        [None; 2]
-                    } else {
-                        position.map(Some)
-                    };
+                    let positions = position.map(Some);
                     connections.closed(id, positions, self.clock.unix(time), observer);
                     break;
                 }

@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<Offsets> {
         socket_ino: at("socket_alloc", "vfs_inode")? + at("inode", "i_ino")?,
         sock_family: at("sock_common", "skc_family")?,
         sock_state: at("sock_common", "skc_state")?,
-        sock_num: at("sock_common", "skc_num")?,
+        inet_sport: at("inet_sock", "inet_sport")?,
         sock_dport: at("sock_common", "skc_dport")?,
         sock_daddr: at("sock_common", "skc_daddr")?,
         sock_rcv_saddr: at("sock_common", "skc_rcv_saddr")?,

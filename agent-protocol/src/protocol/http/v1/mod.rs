@@ -664,7 +664,7 @@ impl Connection {
     }
 
     fn cut_off(&mut self, time: u64, output: &mut dyn Output) {
-        self.pairing.close(output);
+        self.pairing.close(false, output);
         self.report_proven(output);
         while let Some(mut exchange) = self.pairing.cut_off() {
             exchange.end = time.max(exchange.start);

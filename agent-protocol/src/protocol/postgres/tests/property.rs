@@ -355,6 +355,75 @@ proptest! {
     }
 }
 
+/// The steps of a client that has `window` requests in flight and sends the next one for each answer, from when it has
+/// logged in, and the transactions.
+fn sliding(ops: &[Op], window: usize) -> (Vec<Step>, Vec<String>) {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut lines = Vec::new();
+    let mut starts = Vec::new();
+    for answered in 0..ops.len() {
+        while starts.len() < ops.len().min(answered + window) {
+            let n = starts.len();
+            steps.push((Direction::Egress, exchange(ops[n], n).0));
+            starts.push(steps.len());
+        }
+        let (_, answer, expected) = exchange(ops[answered], answered);
+        steps.push((Direction::Ingress, answer));
+        let times = format!("{}..{}", starts[answered], steps.len());
+        lines.extend(expected.into_iter().map(|line| format!("{times} {line}")));
+    }
+    (steps, lines)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A client that leaves before its last answers came, whether or not it says so, and a server that is killed.
+    #[test]
+    fn a_close_at_any_place_makes_nothing_false(
+        ops in prop_oneof![
+            prop::collection::vec(op(), 8),
+            op().prop_map(|op| vec![op; 8]),
+        ],
+        window in 1..4_usize,
+        joined in 1..12_usize,
+        // More rounds of a client that never waits, and never shows it, cannot be told from one that does.
+        length in 1..9_usize,
+        terminates: bool,
+    ) {
+        let (mut steps, expected) = sliding(&ops, window);
+        steps.truncate(joined + length);
+        let asked = (1..).zip(&steps).filter(|(_, (direction, _))| *direction == Direction::Egress);
+        let unanswered: Vec<usize> = asked.map(|(time, _)| time).collect();
+        let answered = steps.len() - unanswered.len();
+        let unanswered = &unanswered[answered..];
+        for step in steps.iter_mut().take(joined) {
+            step.1.clear();
+        }
+        let mut wire = Wire::joined();
+        for (i, (direction, bytes)) in steps.iter().enumerate() {
+            wire.time = i as u64;
+            if !bytes.is_empty() {
+                wire.send(*direction, bytes);
+            }
+        }
+        if terminates {
+            wire.client(&simple(b'X'));
+            if unanswered.is_empty() {
+                wire.server_ends();
+            }
+        }
+        for line in &wire.close().lines {
+            if line.contains(" !connection_closed") {
+                let start = line.split_once("..").and_then(|(start, _)| start.parse().ok());
+                prop_assert!(start.is_some_and(|start| unanswered.contains(&start)), "answered: {line}");
+                continue;
+            }
+            prop_assert!(is_true(line, &expected), "{line}\nof {expected:#?}");
+        }
+    }
+}
+
 /// How much is missing where chunks are lost; nothing may be false.
 #[test]
 fn few_are_missing_beside_the_lost() {

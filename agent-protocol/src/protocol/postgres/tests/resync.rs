@@ -54,11 +54,18 @@ fn an_orderly_end_proves_what_was_answered_last() {
     let mut wire = Wire::joined();
     rounds(&mut wire, &["a"]);
     wire.client(&simple(b'X'));
+    wire.server_ends();
     assert_eq!(texts(&wire.close().lines), ["a"]);
     // Not with another answer behind it.
     let mut wire = Wire::joined();
     rounds(&mut wire, &["a"]);
     wire.server(&select("").1);
+    wire.client(&simple(b'X'));
+    wire.server_ends();
+    assert!(wire.close().lines.is_empty());
+    // Nor where the server's end is not seen: there may have been an answer that the client did not wait for.
+    let mut wire = Wire::joined();
+    rounds(&mut wire, &["a"]);
     wire.client(&simple(b'X'));
     assert!(wire.close().lines.is_empty());
 }
@@ -80,6 +87,7 @@ fn a_server_that_is_ready_proves_nothing_of_what_was_sent_before() {
     wire.client(&select("a").0);
     wire.server(&select("a").1);
     wire.client(&simple(b'X'));
+    wire.server_ends();
     assert_eq!(texts(&wire.close().lines), ["a"]);
 }
 
