@@ -298,7 +298,9 @@ pub fn close(connection: &Connection, sock: u64, tgid: u32) {
         time: unsafe { bpf_ktime_get_ns() },
         position: connection.next,
     };
-    if CONNECTIONS.remove(sock).is_ok() {
+    // One that was not announced, for want of room, would be taken for an older one at this address.
+    let announced = connection.announced != 0;
+    if CONNECTIONS.remove(sock).is_ok() && announced {
         emit::event(&event);
     }
 }
@@ -328,17 +330,18 @@ pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
         return;
     };
     let connection = unsafe { &*connection };
-    let position = connection.next[(direction & 1) as usize];
     let tgid = caller.ids.1;
-    emit::event(&EndEvent {
-        kind: kind::END,
-        tgid,
-        sock,
-        time,
-        position,
-        direction,
-        padding: [0; 3],
-    });
+    if connection.announced != 0 {
+        emit::event(&EndEvent {
+            kind: kind::END,
+            tgid,
+            sock,
+            time,
+            position: connection.next[(direction & 1) as usize],
+            direction,
+            padding: [0; 3],
+        });
+    }
     if connection.over != 0 {
         close_if_done(connection, sock, tgid);
     }
