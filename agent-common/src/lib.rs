@@ -20,6 +20,9 @@ pub const CALL_TAIL: usize = 256;
 /// Buffers of one vectored call that are looked at; those behind are a hole of known length.
 pub const CALL_BUFFERS: usize = 128;
 
+/// Bytes captured around the line of a chunk whose content is not needed: the byte before it with CR LF, then the line.
+pub const CHUNK_WINDOW: usize = 32;
+
 /// `sockaddr_un.sun_path` (unix(7)).
 pub const UNIX_PATH: usize = 108;
 
@@ -282,6 +285,8 @@ pub struct NotNeeded {
     pub inode: u64,
     /// No byte before these positions, of egress and ingress.
     pub until: [u32; 2],
+    /// Bytes from one chunk's line to the next, if they are of one length.
+    pub stride: [u32; 2],
     /// A [`need`] of egress and ingress.
     pub state: [u8; 2],
     /// Zero.
@@ -298,6 +303,9 @@ pub mod need {
     pub const NOTHING: u8 = 2;
     /// No bytes are, but how many went and when.
     pub const LENGTHS: u8 = 3;
+    /// The lines of chunks are (RFC 9112 § 7.1), the next of which begins at `until`, and all from the last chunk's on.
+    /// Where the stream is further already, `stride` tells where the next may be.
+    pub const CHUNKS: u8 = 4;
 }
 
 /// Offsets in bytes of kernel struct members, from BTF.

@@ -6,6 +6,7 @@ use redwire_common::{
     UNIX_PATH, counter, kind, need, not_needed_slot, opener,
 };
 
+use crate::chunks;
 use crate::emit::{self, Buffers};
 use crate::kernel::{self, AF_UNIX, Socket};
 use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, count, selected_flag, setting};
@@ -139,7 +140,7 @@ pub fn transferred(
     length: u32,
     buffers: &Buffers,
 ) -> Option<()> {
-    let known = NOT_NEEDED.get_ptr(not_needed_slot(socket.sock));
+    let known = NOT_NEEDED.get_ptr_mut(not_needed_slot(socket.sock));
     let connection = enter(caller, socket, opener::UNKNOWN)?;
     let told = tell(
         connection, known, caller, socket, direction, time, length, buffers,
@@ -154,7 +155,7 @@ pub fn transferred(
 #[expect(clippy::too_many_arguments, reason = "it is a part of `transferred`")]
 fn tell(
     connection: &mut Connection,
-    known: Option<*const NotNeeded>,
+    known: Option<*mut NotNeeded>,
     caller: &Caller,
     socket: &Socket,
     direction: u8,
@@ -193,7 +194,8 @@ fn tell(
     };
     connection.next[way] = start.wrapping_add(length);
     let mut skip = 0;
-    let mut header_only = !placed;
+    let mut header_only = false;
+    let mut chunked = false;
     if let Some(known) = known {
         let known = unsafe { *known };
         let state = if known.inode == connection.inode && known.sock == socket.sock {
@@ -230,18 +232,20 @@ fn tell(
                 count(counter::UNNEEDED_BYTES, u64::from(length));
                 header_only = true;
             }
+            need::CHUNKS => chunked = placed,
             _ => {}
         }
     }
     if connection.announced == 0 && !announce(connection, caller, socket.sock, time) {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, u64::from(length));
+        count(counter::UNCAPTURED_BYTES, u64::from(length));
         return None;
     }
     if !placed {
         count(counter::UNPLACED_CALLS, 1);
     }
-    let header: DataEvent = emit::header(
+    let mut header: DataEvent = emit::header(
         caller.ids,
         socket.sock,
         time,
@@ -253,10 +257,28 @@ fn tell(
         emit::length(&header);
         return Some(());
     }
-    let captured = emit::data(&header, buffers, u64::from(skip));
+    if !placed {
+        count(counter::UNCAPTURED_BYTES, u64::from(header.length));
+        if !emit::length(&header) {
+            count(counter::LOST_BYTES, u64::from(header.length));
+        }
+        return Some(());
+    }
+    if chunked && let Some(known) = known {
+        // What lies before the bytes that are left to capture was counted there.
+        let passed = chunks::pass(&header, buffers, unsafe { &mut *known });
+        skip = passed as u32;
+        header.position = header.position.wrapping_add(skip);
+        header.length = header.length.wrapping_sub(skip);
+        if header.length == 0 {
+            return Some(());
+        }
+    }
+    let (length, skip) = (header.length, u64::from(skip));
+    let captured = emit::data(&header, buffers, skip);
     count(counter::CAPTURED_BYTES, captured);
-    if captured != u64::from(length - skip) {
-        count(counter::UNCAPTURED_BYTES, u64::from(length - skip) - captured);
+    if captured != u64::from(length) {
+        count(counter::UNCAPTURED_BYTES, u64::from(length) - captured);
     }
     Some(())
 }
@@ -298,7 +320,9 @@ pub fn close(connection: &Connection, sock: u64, tgid: u32) {
         time: unsafe { bpf_ktime_get_ns() },
         position: connection.next,
     };
-    if CONNECTIONS.remove(sock).is_ok() {
+    // One that was not announced, for want of room, would be taken for an older one at this address.
+    let announced = connection.announced != 0;
+    if CONNECTIONS.remove(sock).is_ok() && announced {
         emit::event(&event);
     }
 }
@@ -328,17 +352,18 @@ pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
         return;
     };
     let connection = unsafe { &*connection };
-    let position = connection.next[(direction & 1) as usize];
     let tgid = caller.ids.1;
-    emit::event(&EndEvent {
-        kind: kind::END,
-        tgid,
-        sock,
-        time,
-        position,
-        direction,
-        padding: [0; 3],
-    });
+    if connection.announced != 0 {
+        emit::event(&EndEvent {
+            kind: kind::END,
+            tgid,
+            sock,
+            time,
+            position: connection.next[(direction & 1) as usize],
+            direction,
+            padding: [0; 3],
+        });
+    }
     if connection.over != 0 {
         close_if_done(connection, sock, tgid);
     }

@@ -85,7 +85,7 @@ impl Buffers {
 
     /// Passes `n` bytes of the buffer at hand.
     #[inline(always)]
-    fn advance(&mut self, n: u64) {
+    pub fn advance(&mut self, n: u64) {
         self.base += n;
         self.left -= n;
     }
@@ -115,7 +115,7 @@ pub fn urgent(bytes: &[u8]) -> bool {
 /// Wake-ups are batched: the reader looks by itself every few milliseconds, and is woken for each `wake_every` bytes
 /// that a CPU writes. How much waits is not asked, since that is where the reader writes all the time.
 #[inline(always)]
-fn wake(size: usize) -> u64 {
+pub fn wake(size: usize) -> u64 {
     let Some(unannounced) = UNANNOUNCED.get_ptr_mut(0) else {
         return BPF_RB_FORCE_WAKEUP;
     };
@@ -183,10 +183,8 @@ fn in_place<T: 'static>(header: &DataEvent, base: u64, length: usize) -> u64 {
 
 /// Tells user space of `header.length` bytes that went, without handing them over.
 #[inline(never)]
-pub fn length(header: &DataEvent) {
-    if !event(header) {
-        count(counter::LOST_BYTES, u64::from(header.length));
-    }
+pub fn length(header: &DataEvent) -> bool {
+    event(header)
 }
 
 /// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not

@@ -7,6 +7,7 @@
 
 mod arch;
 mod calls;
+mod chunks;
 mod connection;
 mod emit;
 mod floor;

@@ -68,6 +68,14 @@ pub trait Observer {
 pub enum Need {
     /// What lies at or behind this position, modulo 2^32.
     From(u32),
+    /// Lines with the sizes of chunks (RFC 9112 § 7.1), the next one at `line`, modulo 2^32, and what lies at or behind
+    /// one that is none, or is zero. The chunk before it took `stride` bytes with its own line.
+    Chunks {
+        /// Where the next line begins, behind the CR LF of the chunk before it.
+        line: u32,
+        /// Bytes from one line to the next, if the next chunk is as long.
+        stride: u32,
+    },
     /// Of what comes no bytes, only how many went, and when.
     Lengths,
     /// Nothing, ever.

@@ -4,6 +4,8 @@ use crate::client::output;
 use crate::process::{Process, free_port};
 use crate::{Totals, tools};
 use anyhow::{Context as _, Result};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,6 +15,17 @@ pub struct Redis {
     process: Process,
     folder: tempfile::TempDir,
     port: u16,
+}
+
+/// Bytes of a server's clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    /// All that the server has read and written so far, without the answer to this question.
+    pub total: u64,
+    /// Of this question.
+    pub question: u64,
+    /// Of its answer.
+    pub answer: u64,
 }
 
 impl Redis {
@@ -51,6 +64,32 @@ impl Redis {
     /// Its unix socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("redis.sock")
+    }
+
+    /// Bytes read and written, by the server's own count (`INFO stats`).
+    ///
+    /// # Errors
+    /// Where the server does not tell.
+    pub fn traffic(&self) -> Result<Traffic> {
+        const QUESTION: &[u8] = b"*2\r\n$4\r\nINFO\r\n$5\r\nstats\r\n";
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.write_all(QUESTION)?;
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        reader.read_line(&mut head)?;
+        let length: usize = head.trim_start_matches('$').trim_end().parse()?;
+        let mut text = vec![0; length + 2];
+        reader.read_exact(&mut text)?;
+        let text = String::from_utf8(text)?;
+        let number = |name: &str| -> Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            Ok(line.with_context(|| format!("no {name} in {text}"))?.parse()?)
+        };
+        Ok(Traffic {
+            total: number("total_net_input_bytes:")? + number("total_net_output_bytes:")?,
+            question: QUESTION.len() as u64,
+            answer: (head.len() + text.len()) as u64,
+        })
     }
 
     /// Calls by command, by the server's own count (`INFO commandstats`), without this question.

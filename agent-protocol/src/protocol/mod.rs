@@ -138,6 +138,8 @@ pub enum Then {
     /// The next `n > 0` bytes are not needed; call again after them, even with empty input (its `time_before` is
     /// then the time of the last skipped byte). A hole inside them is no gap.
     Skip(u64),
+    /// As [`Then::Skip`], of a chunk's content, with the length of the line before it. CR LF and the next line follow.
+    SkipChunk(u64, usize),
     /// Nothing more is needed of this flow until it ends.
     SkipToEnd,
     /// Progress on the other flow, which can only be late: time is limited, then `input.waited` is set, where
@@ -158,6 +160,7 @@ impl std::fmt::Debug for Then {
         match self {
             Then::More => f.write_str("More"),
             Then::Skip(n) => write!(f, "Skip({n})"),
+            Then::SkipChunk(n, line) => write!(f, "SkipChunk({n}, {line})"),
             Then::SkipToEnd => f.write_str("SkipToEnd"),
             Then::Blocked => f.write_str("Blocked"),
             Then::Wait => f.write_str("Wait"),

@@ -28,6 +28,9 @@ fn flow_of(direction: Direction, to_server: Direction) -> Flow {
 /// A skip shorter than this is not worth telling the source.
 const WORTH_TELLING: u64 = 4096;
 
+/// Bytes that come of a chunk at most where the source passes its content by.
+const CHUNK_WINDOW: usize = 64;
+
 /// Turns between the directions without a message of any protocol, after which a connection is foreign.
 const DETECTION_TURNS: u32 = 32;
 
@@ -518,7 +521,7 @@ impl Connection {
             half.blocked_since = None;
             match progress.then {
                 Then::More => return at,
-                Then::Skip(n) => {
+                Then::Skip(n) | Then::SkipChunk(n, _) => {
                     let left = bytes.len() - at;
                     let here = usize::try_from(n).unwrap_or(usize::MAX).min(left);
                     half.time_before = input.time_until(consumed + here);
@@ -526,7 +529,15 @@ impl Connection {
                     if (here as u64) < n {
                         let until = half.next().saturating_add(n - here as u64);
                         half.skip_to(until);
-                        if n - here as u64 >= WORTH_TELLING {
+                        if let Then::SkipChunk(_, line) = progress.then
+                            && let Ok(stride) = u32::try_from(n + line as u64 + 2)
+                        {
+                            // Few bytes of it came: the source passes the chunks by.
+                            if here > CHUNK_WINDOW && n >= WORTH_TELLING {
+                                let line = (until + 2) as u32;
+                                observer.need(self.info.id, direction, Need::Chunks { line, stride });
+                            }
+                        } else if n - here as u64 >= WORTH_TELLING {
                             // The last byte's time is.
                             observer.need(self.info.id, direction, Need::From((until - 1) as u32));
                         }

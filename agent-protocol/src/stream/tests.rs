@@ -304,6 +304,30 @@ fn a_long_write_captured_in_part() {
     assert_eq!(bench.seen.needs, [(Ingress, Need::From(last))]);
 }
 
+/// The source passes the content of chunks by, once it knows where their lines are: of each, it delivers the byte before
+/// the line with CR LF, and the line.
+#[test]
+fn chunks_that_are_passed_by() {
+    let mut bench = Bench::fresh();
+    bench.data(Egress, GET, 1);
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    bench.data(Ingress, &[&head[..], b"2710\r\n", &[b'x'; 100]].concat(), 2);
+    // 10,000 bytes of content, their line of six and CR LF.
+    let line = head.len() as u32 + 6 + 10_000 + 2;
+    let stride = 10_008;
+    assert_eq!(bench.seen.needs, [(Ingress, Need::Chunks { line, stride })]);
+    for time in 3..6 {
+        bench.lose(Ingress, 10_000 - if time == 3 { 100 } else { 18 } - 1);
+        bench.data(Ingress, b"x\r\n2710\r\nxxxxxxxxxxxxxxxxxx", time);
+    }
+    bench.lose(Ingress, 10_000 - 18 - 1);
+    bench.data(Ingress, b"x\r\n0\r\n\r\n", 7);
+    assert_eq!(bench.seen.transactions, [(1, 7, Some(200), Some(40_000), false)]);
+    assert!(bench.seen.losses.is_empty(), "{:?}", bench.seen.losses);
+    // It is not told again as long as it does.
+    assert_eq!(bench.seen.needs.len(), 1);
+}
+
 #[test]
 fn a_hole_in_a_body_loses_nothing() {
     let mut bench = Bench::fresh();

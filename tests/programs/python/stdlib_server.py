@@ -50,10 +50,21 @@ class Handler(BaseHTTPRequestHandler):
         return 200
 
     def upload(self):
-        size = left = int(self.headers["Content-Length"])
+        if self.headers["Transfer-Encoding"] == "chunked":
+            size = 0
+            while left := int(self.rfile.readline(), 16):
+                size += left
+                self.discard(left)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            size = int(self.headers["Content-Length"])
+            self.discard(size)
+        return self.answer(200, json.dumps({"size": size}).encode())
+
+    def discard(self, left):
         while left:
             left -= len(self.rfile.read(min(left, 65536)))
-        return self.answer(200, json.dumps({"size": size}).encode())
 
     def proxy(self, query):
         query = urllib.parse.parse_qs(query)

@@ -388,6 +388,15 @@ impl Source {
         let way = direction as usize;
         (value.state[way], value.until[way]) = match what {
             Need::From(position) => (need::FROM, position),
+            Need::Chunks { line, stride } => {
+                // The kernel programs are further already.
+                let ahead = value.until[way].wrapping_sub(line) as i32;
+                if value.state[way] == need::CHUNKS && ahead > 0 {
+                    return;
+                }
+                value.stride[way] = stride;
+                (need::CHUNKS, line)
+            }
             Need::Lengths => (need::LENGTHS, 0),
             Need::Nothing => (need::NOTHING, 0),
         };

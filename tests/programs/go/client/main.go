@@ -1,6 +1,7 @@
 // Load with an exact count: prints the count of its responses by status as JSON.
 //
-//	client send URL COUNT MIX        one after another; MIX: a JSON list of [method, path, body size]
+//	client send URL COUNT MIX        one after another; MIX: a JSON list of [method, path, body size];
+//	                                 a body to a path with the query `chunked` goes in chunks
 //	client trace URL COUNT PATH      one after another, each with a trace of its own
 //	client pipeline URL COUNT DEPTH MIX
 //	client hold URL CONNECTIONS COUNT PATH   COUNT requests on each of CONNECTIONS, all open at the same time
@@ -40,6 +41,10 @@ func (r request) new(url string) *http.Request {
 	var body io.Reader
 	if r.size > 0 {
 		body = strings.NewReader(strings.Repeat("x", r.size))
+		if strings.HasSuffix(r.path, "?chunked") {
+			// Of a reader whose length net/http does not know.
+			body = io.MultiReader(body)
+		}
 	}
 	request, err := http.NewRequest(r.method, url+r.path, body)
 	if err != nil {

@@ -730,13 +730,16 @@ impl Protocol for Connection {
     }
 }
 
-/// Behind `framing` bytes, `length` bytes of content: those that are there are passed, else all are skipped.
+/// Behind `framing` bytes, `length` bytes of content: those that are there are passed, else all are skipped. Without
+/// framing, all of a body; else a chunk.
 fn skip(input: &Input<'_>, at: usize, framing: usize, length: u64) -> Next {
     let left = input.bytes.len() - at - framing;
-    match usize::try_from(length) {
-        Ok(length) if length <= left => Next::On(framing + length),
-        _ => Next::Return(Progress::new(at + framing, Then::Skip(length))),
-    }
+    let then = match usize::try_from(length) {
+        Ok(length) if length <= left => return Next::On(framing + length),
+        _ if framing == 0 => Then::Skip(length),
+        _ => Then::SkipChunk(length, framing),
+    };
+    Next::Return(Progress::new(at + framing, then))
 }
 
 fn report(exchange: &Exchange<Request>, error: Option<&str>, output: &mut dyn Output) -> SpanContext {

@@ -1,0 +1,293 @@
+//! Bodies in chunks (RFC 9112 § 7.1): their content is passed by, from the line with one chunk's size to the next.
+//!
+//! User space tells where a line is once it has read the chunk before, when the stream is further already. So the place
+//! is sought where a line would be if chunks went on at the same length, and has to hold that very line. A wrong place
+//! makes no false transaction: user space reads line by line itself, and finds a hole where it expects one.
+
+use aya_ebpf::helpers::{bpf_probe_read_user, bpf_probe_read_user_buf};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
+use redwire_common::{CALL_BUFFERS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need};
+
+use crate::emit::{Buffers, wake};
+use crate::maps::{EVENTS, count};
+
+/// Chunks of one call that are passed by; what lies behind them is captured as ever.
+const CHUNKS: usize = 32;
+
+/// Digits of a chunk's size that are read.
+const DIGITS: usize = 7;
+
+/// What of the chunk before a line is captured with it: its last byte, whose time is needed, and CR LF.
+const BEFORE: u32 = 3;
+
+#[repr(C)]
+pub struct Scratch {
+    header: DataEvent,
+    /// Twice as long for the verifier, which adds the bounds of offset and length.
+    bytes: [u8; 2 * CHUNK_WINDOW],
+    window: Window,
+    walk: Walk,
+}
+
+/// Where the window is read. In a map and not in registers, so that the verifier sees the same state in each turn of
+/// the loop.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Window {
+    buffers: Buffers,
+    /// Bytes to pass before the window.
+    skip: u64,
+    /// Bytes of the window, and those that are there.
+    wanted: u64,
+    filled: u64,
+}
+
+/// How far a call is passed by.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Where the call begins, and its bytes.
+    position: u32,
+    length: u32,
+    stride: u32,
+    /// Offset in the call of the next line.
+    line: u32,
+    /// 1: there is one, or was one before.
+    certain: u32,
+    /// Bytes before this offset are done with. How many of them were handed over.
+    at: u32,
+    captured: u32,
+    /// Those that the ring buffer had no room for.
+    lost: u32,
+    /// 1: what follows is no chunk that can be passed by.
+    over: u32,
+}
+
+#[map]
+static CHUNK_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Hands over the lines of chunks in a call. Returns how many bytes of it are done with by that; the rest is needed.
+#[inline(never)]
+pub fn pass(header: &DataEvent, buffers: &Buffers, known: &mut NotNeeded) -> u64 {
+    let way = if header.direction == u32::from(EGRESS) {
+        0
+    } else {
+        1
+    };
+    let stride = known.stride[way];
+    let mut line = known.until[way].wrapping_sub(header.position);
+    let certain = line as i32 >= 0;
+    if !certain {
+        if stride == 0 {
+            return 0;
+        }
+        let behind = line.wrapping_neg();
+        line = behind.div_ceil(stride) * stride - behind;
+        if line >= header.length {
+            return 0;
+        }
+    }
+    let Some(scratch) = CHUNK_SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    let scratch = unsafe { &mut *scratch };
+    scratch.header = *header;
+    let window = Window {
+        buffers: *buffers,
+        skip: 0,
+        wanted: 0,
+        filled: 0,
+    };
+    unsafe { (&raw mut scratch.window).write_volatile(window) };
+    let walk = Walk {
+        position: header.position,
+        length: header.length,
+        stride,
+        line,
+        certain: u32::from(certain),
+        at: 0,
+        captured: 0,
+        lost: 0,
+        over: 0,
+    };
+    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
+    for _ in 0..CHUNKS {
+        if redwire_chunk() == 0 {
+            break;
+        }
+    }
+    let walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    if walk.certain == 0 {
+        return 0;
+    }
+    known.until[way] = header.position.wrapping_add(walk.line);
+    let mut passed = walk.at;
+    // More chunks in a call than are passed by are none, either.
+    if walk.over != 0 || walk.line < walk.length {
+        known.state[way] = need::ALL;
+    } else {
+        passed = walk.length;
+    }
+    count(counter::CAPTURED_BYTES, u64::from(walk.captured));
+    count(counter::UNCAPTURED_BYTES, u64::from(walk.lost));
+    let unneeded = passed.wrapping_sub(walk.captured).wrapping_sub(walk.lost);
+    count(counter::UNNEEDED_BYTES, u64::from(unneeded));
+    u64::from(passed)
+}
+
+/// [`chunk`] as a global function: those are verified once (see `emit::redwire_step`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_chunk() -> u64 {
+    match CHUNK_SCRATCH.get_ptr_mut(0) {
+        Some(scratch) => u64::from(chunk(unsafe { &mut *scratch })),
+        None => 0,
+    }
+}
+
+/// Hands over the next line. `false` where there is none in this call.
+#[inline(always)]
+fn chunk(scratch: &mut Scratch) -> bool {
+    let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    let from = walk.line.saturating_sub(BEFORE);
+    if from >= walk.length {
+        return false;
+    }
+    // A chunk so short that its line lies in the window before.
+    walk.over = 1;
+    if from >= walk.at {
+        let wanted = (walk.length - from).min(CHUNK_WINDOW as u32);
+        if gather(scratch, from - walk.at, wanted) == wanted {
+            let next = if walk.line >= walk.length {
+                0
+            } else {
+                next(scratch, walk.line - from, wanted)
+            };
+            let fits = walk.line >= walk.length || next > 0 && (walk.certain != 0 || next == walk.stride);
+            if fits {
+                walk.over = 0;
+                walk.certain = 1;
+                if output(scratch, walk.position.wrapping_add(from), wanted) {
+                    walk.captured += wanted;
+                } else {
+                    walk.lost += wanted;
+                }
+                walk.at = from + wanted;
+                walk.line += next;
+            } else {
+                walk.at = from;
+            }
+        }
+    }
+    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
+    walk.over == 0 && walk.line < walk.length + BEFORE && walk.at < walk.length
+}
+
+/// Bytes from the line at `at` to the next one; 0 for the last chunk, or none.
+#[inline(always)]
+fn next(scratch: &Scratch, at: u32, length: u32) -> u32 {
+    match size(scratch, at, length) {
+        Some((digits, size)) if size > 0 => digits + 2 + size + 2,
+        _ => 0,
+    }
+}
+
+/// Reads the next `wanted` bytes behind `skip`. Returns how many there are.
+#[inline(always)]
+fn gather(scratch: &mut Scratch, skip: u32, wanted: u32) -> u32 {
+    let mut window = unsafe { (&raw const scratch.window).read_volatile() };
+    window.skip = u64::from(skip);
+    window.wanted = u64::from(wanted);
+    window.filled = 0;
+    unsafe { (&raw mut scratch.window).write_volatile(window) };
+    for _ in 0..CALL_BUFFERS {
+        if redwire_gather() == 0 {
+            break;
+        }
+    }
+    unsafe { (&raw const scratch.window.filled).read_volatile() as u32 }
+}
+
+/// [`step`] as a global function: those are verified once (see `emit::redwire_step`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_gather() -> u64 {
+    match CHUNK_SCRATCH.get_ptr_mut(0) {
+        Some(scratch) => u64::from(step(unsafe { &mut *scratch })),
+        None => 0,
+    }
+}
+
+/// The next buffer, or the next piece of the window. `false` where it is full, or nothing is left.
+#[inline(always)]
+fn step(scratch: &mut Scratch) -> bool {
+    let mut window = unsafe { (&raw const scratch.window).read_volatile() };
+    if window.filled >= window.wanted {
+        return false;
+    }
+    if window.buffers.left == 0 {
+        if window.buffers.count == 0 {
+            return false;
+        }
+        let Ok(iovec) = (unsafe { bpf_probe_read_user(window.buffers.vector as *const [u64; 2]) }) else {
+            return false;
+        };
+        window.buffers.vector += 16;
+        window.buffers.count -= 1;
+        [window.buffers.base, window.buffers.left] = iovec;
+    }
+    let unwanted = window.skip.min(window.buffers.left);
+    window.skip -= unwanted;
+    window.buffers.advance(unwanted);
+    let at = window.filled as usize;
+    let size = (window.wanted - window.filled).min(window.buffers.left) as usize;
+    if size <= CHUNK_WINDOW && at < CHUNK_WINDOW {
+        let bytes = unsafe { scratch.bytes.get_unchecked_mut(at..at + size) };
+        if unsafe { bpf_probe_read_user_buf(window.buffers.base as *const u8, bytes) }.is_err() {
+            return false;
+        }
+        window.buffers.advance(size as u64);
+        window.filled += size as u64;
+    }
+    unsafe { (&raw mut scratch.window).write_volatile(window) };
+    true
+}
+
+/// The size of a chunk in the line at `at`, and its number of digits. A line with extensions is none here.
+#[inline(always)]
+fn size(scratch: &Scratch, at: u32, length: u32) -> Option<(u32, u32)> {
+    let mut size = 0u32;
+    for digits in 0..=DIGITS as u32 {
+        let place = (at + digits) as usize;
+        if place + 1 >= length as usize {
+            return None;
+        }
+        let (byte, next) = (*scratch.bytes.get(place)?, *scratch.bytes.get(place + 1)?);
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if digits > 0 && next == b'\n' => return Some((digits, size)),
+            _ => return None,
+        };
+        size = size << 4 | u32::from(digit);
+    }
+    None
+}
+
+/// Hands over the window, which begins at `position`.
+#[inline(always)]
+fn output(scratch: &mut Scratch, position: u32, length: u32) -> bool {
+    scratch.header.position = position;
+    scratch.header.length = length;
+    scratch.header.captured = length;
+    let size = size_of::<DataEvent>() + (length as usize).min(CHUNK_WINDOW);
+    let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
+    let written = EVENTS.output::<[u8]>(record, wake(size)).is_ok();
+    if !written {
+        count(counter::LOST_EVENTS, 1);
+        count(counter::LOST_BYTES, u64::from(length));
+    }
+    written
+}
