@@ -463,6 +463,46 @@ fn cut(traffic: &Traffic, random: &mut Random, most: usize) -> Report {
     feed.close(traffic.close)
 }
 
+/// Feeds traffic of which `holes` pieces, each of at most `longest` bytes, are missing.
+fn with_holes(seed: u64, holes: usize, longest: usize) -> Result<(), String> {
+    let traffic = Traffic::new(seed, 30);
+    let mut random = Random(seed ^ 0x7777 | 1);
+    let total: usize = traffic.writes.iter().map(|write| write.bytes.len()).sum();
+    let mut missing: Vec<(usize, usize)> = (0..holes)
+        .map(|_| (random.below(total), 1 + random.below(longest)))
+        .collect();
+    missing.sort_unstable();
+    let mut feed = Feed::new(true);
+    let mut at = 0;
+    for write in &traffic.writes {
+        // A piece at a time, each wholly there or missing.
+        let mut from = 0;
+        while from < write.bytes.len() {
+            let position = at + from;
+            let is_missing = |position: usize| {
+                missing
+                    .iter()
+                    .any(|&(start, n)| (start..start + n).contains(&position))
+            };
+            let first = is_missing(position);
+            let length = (from..write.bytes.len())
+                .take_while(|&to| is_missing(at + to) == first)
+                .count();
+            if first {
+                feed.miss(write.direction, length);
+            } else {
+                feed.write(write.direction, write.time, &write.bytes[from..from + length]);
+            }
+            from += length;
+        }
+        at += write.bytes.len();
+        // What is missing will not come.
+        feed.tick(write.time + 1_000_000_000);
+    }
+    let report = feed.close(traffic.close);
+    all_agree(&report.seen, &traffic.expected)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
@@ -477,35 +517,7 @@ proptest! {
 
     #[test]
     fn nothing_false_with_holes(seed in any::<u64>(), holes in 1usize..6, longest in prop::sample::select(vec![1, 50, 3000])) {
-        let traffic = Traffic::new(seed, 30);
-        let mut random = Random(seed ^ 0x7777 | 1);
-        let total: usize = traffic.writes.iter().map(|write| write.bytes.len()).sum();
-        let mut missing: Vec<(usize, usize)> =
-            (0..holes).map(|_| (random.below(total), 1 + random.below(longest))).collect();
-        missing.sort_unstable();
-        let mut feed = Feed::new(true);
-        let mut at = 0;
-        for write in &traffic.writes {
-            // A piece at a time, each wholly there or missing.
-            let mut from = 0;
-            while from < write.bytes.len() {
-                let position = at + from;
-                let is_missing = |position: usize| missing.iter().any(|&(start, n)| (start..start + n).contains(&position));
-                let first = is_missing(position);
-                let length = (from..write.bytes.len()).take_while(|&to| is_missing(at + to) == first).count();
-                if first {
-                    feed.miss(write.direction, length);
-                } else {
-                    feed.write(write.direction, write.time, &write.bytes[from..from + length]);
-                }
-                from += length;
-            }
-            at += write.bytes.len();
-            // What is missing will not come.
-            feed.tick(write.time + 1_000_000_000);
-        }
-        let report = feed.close(traffic.close);
-        if let Err(why) = all_agree(&report.seen, &traffic.expected) {
+        if let Err(why) = with_holes(seed, holes, longest) {
             prop_assert!(false, "{}", why);
         }
     }
@@ -551,6 +563,12 @@ proptest! {
         let report = feed.close(traffic.close);
         prop_assert_eq!(report.sessions, 0);
     }
+}
+
+/// Padding and the begin of a message look like DATA of no length that ends a stream, right in front of a frame.
+#[test]
+fn zeros_in_front_of_a_frame() {
+    with_holes(3_656_972_279_937_932_094, 3, 3000).unwrap();
 }
 
 /// After a hole, most of what follows is seen; joined in the middle, likewise.

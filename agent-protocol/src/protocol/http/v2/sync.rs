@@ -38,6 +38,7 @@ pub(super) fn judge(bytes: &[u8], chunk: bool, flow: Option<Flow>) -> Verdict {
     let enough = if chunk { ENOUGH } else { ENOUGH_ELSEWHERE };
     let (mut at, mut weight, mut shown) = (0, 0, flow);
     let mut decoder = Decoder::<StrictName>::unknown();
+    let mut ended = Ended::default();
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(header) = Header::parse(rest) else {
@@ -50,7 +51,10 @@ pub(super) fn judge(bytes: &[u8], chunk: bool, flow: Option<Flow>) -> Verdict {
                 false => Verdict::No,
             };
         };
-        if !is_plausible(&header, rest, shown) || at == 0 && header.kind == kind::CONTINUATION {
+        if !is_plausible(&header, rest, shown)
+            || at == 0 && is_no_begin(&header, chunk)
+            || !ended.allows(&header)
+        {
             return Verdict::No;
         }
         let Some(payload) = rest.get(HEADER..header.whole()) else {
@@ -79,6 +83,39 @@ pub(super) fn judge(bytes: &[u8], chunk: bool, flow: Option<Flow>) -> Verdict {
                 Verdict::No
             };
         }
+    }
+}
+
+/// Frames that nothing is begun with: a piece of a block, and, but where a chunk begins, DATA of no length. The zeros of
+/// padding, or a gRPC message's prefix, are such a frame in front of a real one easily.
+fn is_no_begin(header: &Header, chunk: bool) -> bool {
+    match header.kind {
+        kind::CONTINUATION => true,
+        kind::DATA => header.length == 0 && !chunk,
+        _ => false,
+    }
+}
+
+/// The streams that ended last, on which no more content or fields may come (RFC 9113 § 5.1).
+#[derive(Debug, Default)]
+struct Ended {
+    streams: [u32; 8],
+    next: usize,
+}
+
+impl Ended {
+    fn allows(&mut self, header: &Header) -> bool {
+        if !matches!(header.kind, kind::DATA | kind::HEADERS) {
+            return true;
+        }
+        if self.streams.contains(&header.stream) {
+            return false;
+        }
+        if header.has(flag::END_STREAM) {
+            self.streams[self.next % self.streams.len()] = header.stream;
+            self.next += 1;
+        }
+        true
     }
 }
 
