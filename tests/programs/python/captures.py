@@ -2,7 +2,7 @@
 
 Every one holds `GET /item HTTP/1.1` from 192.0.2.1:40000 (IPv6: 2001:db8::1) to 192.0.2.2:8080 (2001:db8::2), answered
 with 404. The request's packets come at 1.000001 s and 1.000002 s, the response's at 1.000003 s. Those in the folder
-`three` hold it three times, a second apart.
+`three` hold it three times, a second apart; in `nineteen`, twenty times, of which the first cannot be proved.
 """
 
 import gzip
@@ -173,15 +173,15 @@ def overlapping():
     return exchange
 
 
-def joined():
-    """Nothing of the beginning is there. Of the exchange before, its response may be that of an older request: it is not
-    reported. The end proves that the next one's is its own."""
-    request, response = 1001 - len(REQUEST), 9001 - len(RESPONSE)
-    before = [
-        (-2, True, tcp(True, request, response, PUSH | ACK, REQUEST)),
-        (-1, False, tcp(False, response, 1001, PUSH | ACK, RESPONSE)),
-    ]
-    return before + segments()[3:]
+def joined(exchanges):
+    """Nothing of the beginning is there. The first response may be that of an older request, so that exchange is not
+    reported; that the others are in order, their turns prove."""
+    packets = []
+    for number in range(-1, exchanges - 1):
+        first, second = 1000 + number * len(REQUEST), 9000 + number * len(RESPONSE)
+        exchange = segments(first, second, number == exchanges - 2)[3:]
+        packets += [(tick + number * SECOND // MICRO, up, segment) for tick, up, segment in exchange]
+    return packets
 
 
 def ports_again(*endings):
@@ -238,7 +238,6 @@ files = {
     "overlapping": pcap(frames(exchange=overlapping())),
     "without-fin": pcap(frames(exchange=segments(end=False))),
     "without-syn": pcap(frames(exchange=segments()[1:])),
-    "joined": pcap(frames(exchange=joined())),
     "snapped": pcap(plain, snap=len(plain[5][1]) - 2),
     "others": pcap(others()),
     "wrapping": pcap(frames(exchange=segments(0xFFFFFFF0, 0xFFFFFFFA))),
@@ -253,6 +252,7 @@ empty = {
     "no-capture.1": b"This is no capture, but some text that is longer than the header of one would be.",
     "nothing.1": b"",
     "no-packets.0": pcap([]),
+    "joined-too-few.0": pcap(frames(exchange=joined(3))),
     "joined-unfinished.0": pcap(frames(exchange=segments()[3:6])),
     "other-link.0": pcap(plain, 147),
     "short-header.3": pcap([])[:11],
@@ -265,8 +265,9 @@ three = {
     "ports-again-after-nothing": pcap(ports_again("none", "none", "none")),
     "ports-again-after-each": pcap(ports_again("none", "reset", "fin")),
 }
+nineteen = {"joined": pcap(frames(exchange=joined(20)))}
 folder = Path(sys.argv[1])
-for kind, captures in [("one", files), ("none", empty), ("three", three)]:
+for kind, captures in [("one", files), ("none", empty), ("three", three), ("nineteen", nineteen)]:
     (folder / kind).mkdir()
     for name, content in captures.items():
         (folder / kind / name).write_bytes(content)

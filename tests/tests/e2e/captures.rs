@@ -32,7 +32,7 @@ fn made(test: &str) -> Result<()> {
     let folder = folder(test)?;
     generate(&folder)?;
     let mut wrong = Vec::new();
-    for (kind, lines) in [("one", 1), ("none", 0), ("three", 3)] {
+    for (kind, lines) in [("one", 1), ("none", 0), ("three", 3), ("nineteen", 19)] {
         for capture in files(&folder.join(kind))? {
             if let Err(error) = check(&capture, lines) {
                 wrong.push(format!("{kind}/{}: {error:#}", name(&capture)));
