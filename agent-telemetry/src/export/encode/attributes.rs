@@ -63,8 +63,17 @@ pub(super) struct Attributes {
     /// Two attributes that meet in one place do not always push each other out.
     sets: Vec<[Entry; 2]>,
     hasher: DefaultHashBuilder,
-    /// A span with one attribute, filled again for the next.
-    message: OtlpSpan,
+    /// Spans with one attribute, a text and something else: filled again for the next of their kind, a text needs no
+    /// other memory.
+    text: OtlpSpan,
+    other: OtlpSpan,
+}
+
+fn with_one_attribute() -> OtlpSpan {
+    OtlpSpan {
+        attributes: vec![KeyValue::default()],
+        ..OtlpSpan::default()
+    }
 }
 
 impl Default for Attributes {
@@ -72,10 +81,8 @@ impl Default for Attributes {
         Attributes {
             sets: vec![[Entry::EMPTY; 2]; SETS],
             hasher: DefaultHashBuilder::default(),
-            message: OtlpSpan {
-                attributes: vec![KeyValue::default()],
-                ..OtlpSpan::default()
-            },
+            text: with_one_attribute(),
+            other: with_one_attribute(),
         }
     }
 }
@@ -89,9 +96,9 @@ impl Attributes {
         };
         if text.len() > REMEMBERED {
             let text = &text[..text.floor_char_boundary(TEXT)];
-            set_attribute(&mut self.message.attributes[0], key, &Value::Str(text));
+            set_attribute(&mut self.text.attributes[0], key, &Value::Str(text));
             // A vector has always room.
-            let _ = self.message.encode(to);
+            let _ = self.text.encode(to);
             return;
         }
         let mut hasher = self.hasher.build_hasher();
@@ -111,9 +118,13 @@ impl Attributes {
             known.append_to(to);
             return;
         }
-        set_attribute(&mut self.message.attributes[0], key, of);
+        let message = match of {
+            Value::Int(_) | Value::Bool(_) => &mut self.other,
+            _ => &mut self.text,
+        };
+        set_attribute(&mut message.attributes[0], key, of);
         let from = to.len();
-        let _ = self.message.encode(to);
+        let _ = message.encode(to);
         let encoded = &to[from..];
         let entry = &mut set[hash / SETS % 2];
         if let Some(room) = entry.encoded.get_mut(..encoded.len()) {
