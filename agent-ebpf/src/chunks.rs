@@ -4,7 +4,7 @@
 //! is sought where a line would be if chunks went on at the same length, and has to hold that very line. A wrong place
 //! makes no false transaction: user space reads line by line itself, and finds a hole where it expects one.
 
-use aya_ebpf::helpers::{bpf_probe_read_user, bpf_probe_read_user_buf};
+use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use redwire_common::{CALL_BUFFERS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need};
@@ -226,16 +226,8 @@ fn step(scratch: &mut Scratch) -> bool {
     if window.filled >= window.wanted {
         return false;
     }
-    if window.buffers.left == 0 {
-        if window.buffers.count == 0 {
-            return false;
-        }
-        let Ok(iovec) = (unsafe { bpf_probe_read_user(window.buffers.vector as *const [u64; 2]) }) else {
-            return false;
-        };
-        window.buffers.vector += 16;
-        window.buffers.count -= 1;
-        [window.buffers.base, window.buffers.left] = iovec;
+    if !window.buffers.refill() {
+        return false;
     }
     let unwanted = window.skip.min(window.buffers.left);
     window.skip -= unwanted;

@@ -83,6 +83,24 @@ impl Buffers {
         Buffers::one(0, 0)
     }
 
+    /// Goes on to the next buffer where the one at hand is used up. `false` where there is none, or none to be read.
+    #[inline(always)]
+    pub fn refill(&mut self) -> bool {
+        if self.left > 0 {
+            return true;
+        }
+        if self.count == 0 {
+            return false;
+        }
+        let Ok(iovec) = (unsafe { bpf_probe_read_user(self.vector as *const [u64; 2]) }) else {
+            return false;
+        };
+        self.vector += 16;
+        self.count -= 1;
+        [self.base, self.left] = iovec;
+        true
+    }
+
     /// Passes `n` bytes of the buffer at hand.
     #[inline(always)]
     pub fn advance(&mut self, n: u64) {
@@ -138,16 +156,7 @@ fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
     if length == 0 || length > IN_PLACE - HEADER {
         return None;
     }
-    if buffers.left == 0 && buffers.count > 0 {
-        let iovec = unsafe { bpf_probe_read_user(buffers.vector as *const [u64; 2]) }.ok()?;
-        *buffers = Buffers {
-            base: iovec[0],
-            left: iovec[1],
-            vector: buffers.vector + 16,
-            count: buffers.count - 1,
-        };
-    }
-    if buffers.left < length as u64 {
+    if !buffers.refill() || buffers.left < length as u64 {
         return None;
     }
     // The size of a reservation has to be known to the verifier. What is not written costs room alone.
@@ -255,16 +264,8 @@ fn step(scratch: &mut Scratch) -> bool {
     if walk.left == 0 {
         return false;
     }
-    if walk.buffers.left == 0 {
-        if walk.buffers.count == 0 {
-            return false;
-        }
-        let Ok(iovec) = (unsafe { bpf_probe_read_user(walk.buffers.vector as *const [u64; 2]) }) else {
-            return false;
-        };
-        walk.buffers.vector += 16;
-        walk.buffers.count -= 1;
-        [walk.buffers.base, walk.buffers.left] = iovec;
+    if !walk.buffers.refill() {
+        return false;
     }
     let unwanted = walk.skip.min(walk.buffers.left);
     walk.skip -= unwanted;

@@ -274,8 +274,7 @@ impl Observer for Telemetry {
             return;
         }
         let resource = self.resource(connection.process);
-        let code = code.to_string();
-        let description = span::unattributed(connection, side, &code);
+        let description = span::unattributed(connection, side, code);
         self.aggregates
             .record(&resource, &description, self.interval_start, None, &mut self.ids);
     }

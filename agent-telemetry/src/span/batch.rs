@@ -46,8 +46,13 @@ pub(crate) struct Batch {
     text: String,
 }
 
-/// Bytes of an attribute's text at most; more is cut off at a character's end.
+/// Bytes of a text at most.
 pub(crate) const TEXT: usize = 4096;
+
+/// `text`, cut off at a character's end where it is longer than [`TEXT`].
+pub(crate) fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT)]
+}
 
 /// What a span is added with, its description aside.
 pub(crate) struct Origin<'a> {
@@ -103,7 +108,7 @@ impl Batch {
 
     fn keep(&mut self, text: &str) -> Place {
         let from = self.text.len() as u32;
-        self.text.push_str(&text[..text.floor_char_boundary(TEXT)]);
+        self.text.push_str(bounded(text));
         Place {
             from,
             to: self.text.len() as u32,

@@ -3,7 +3,7 @@
 use super::network;
 use super::{Context, Description, Kind, Scratch};
 use crate::instrument::{Instrument, InstrumentKind};
-use crate::value::Key;
+use crate::value::{Key, Value};
 use opentelemetry_semantic_conventions::attribute::{
     ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_BODY_SIZE,
     MESSAGING_MESSAGE_CONVERSATION_ID, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
@@ -68,10 +68,10 @@ static UNATTRIBUTED: Instrument = Instrument {
 };
 
 /// An exception of this reply code.
-pub(crate) fn unattributed<'a>(connection: &'a ConnectionInfo, side: Side, code: &'a str) -> Description<'a> {
+pub(crate) fn unattributed(connection: &ConnectionInfo, side: Side, code: u16) -> Description<'_> {
     let mut to = Description::new("AMQP", "AMQP", Kind::Client);
     to.metric(MESSAGING_SYSTEM, "rabbitmq");
-    to.metric(ERROR_TYPE, code);
+    to.metric(ERROR_TYPE, Value::Decimal(code.into()));
     let (_, server) = super::client_and_server(connection, side);
     network::set_server(&mut to, network::address(server), true);
     to.measure(&UNATTRIBUTED, 1.0);
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn exceptions_without_a_cause_are_counted_by_code() {
         let connection = connection();
-        let said = unattributed(&connection, Side::Client, "406");
+        let said = unattributed(&connection, Side::Client, 406);
         let dimensions: BTreeMap<Key, String> = said
             .dimensions
             .iter()

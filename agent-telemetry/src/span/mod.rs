@@ -11,7 +11,9 @@ mod network;
 mod rpc;
 mod websocket;
 
-pub(crate) use batch::{Batch, Origin, Parent, Span, TEXT};
+#[cfg(test)]
+pub(crate) use batch::TEXT;
+pub(crate) use batch::{Batch, Origin, Parent, Span, bounded};
 pub use http::HttpConfig;
 
 pub(crate) use crate::description::{Description, Kind, Status};

@@ -8,9 +8,9 @@ use libtest_mimic::Trial;
 use redwire_tests::client::{Language, program};
 use redwire_tests::collector::Transport;
 use redwire_tests::otlp::{Kind, Telemetry};
-use redwire_tests::process::Process;
 use redwire_tests::rabbitmq::{PASSWORD, RabbitMq};
 use redwire_tests::service::selected_as;
+use redwire_tests::tcpdump::Tcpdump;
 use redwire_tests::{Totals, add, tools, transactions};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -97,29 +97,6 @@ fn no_secrets(folder: &Path) -> Result<()> {
     nowhere(folder, PASSWORD)
 }
 
-/// tcpdump of a port of the loopback interface, from when it listens.
-fn tcpdump(folder: &Path, port: u16) -> Result<Process> {
-    let mut command = Command::new(tools::find("tcpdump").context("tcpdump is not installed")?);
-    command.args([
-        "-i",
-        "lo",
-        "--immediate-mode",
-        "-U",
-        "-s",
-        "0",
-        "-B",
-        "65536",
-        "-Z",
-        "root",
-        "-w",
-    ]);
-    command.arg(folder.join("amqp.pcap"));
-    command.args(["tcp", "port", &port.to_string()]);
-    let mut process = Process::spawn("tcpdump", &mut command, folder, false)?;
-    process.wait_for_log("listening on")?;
-    Ok(process)
-}
-
 /// How many methods of each class and number tshark finds, sent by the client or by the broker.
 fn tshark(capture: &Path, port: u16) -> Result<BTreeMap<(bool, u16, u16), u64>> {
     let mut command = Command::new(tools::find("tshark").context("tshark is not installed")?);
@@ -163,12 +140,11 @@ fn shapes(test: &str) -> Result<()> {
     let mut scene = Scene::without_agent(test, Transport::Grpc)?;
     let folder = scene.folder().to_owned();
     let broker = RabbitMq::start(&folder, &[])?;
-    let mut capture = tcpdump(&folder, broker.port())?;
+    let tcpdump = Tcpdump::start(&folder, broker.port())?;
     scene.start_agent(&[])?;
     let mut counts = run(&mut pika(&broker, "400000"))?;
     let telemetry = scene.finish()?;
-    // By now it has written the connection's end.
-    capture.terminate()?;
+    let capture = tcpdump.finish()?;
     let [acks, nacks, rejects] = ["ack", "nack", "reject"]
         .map(|name| counts.remove(&format!("method basic.{name}")).unwrap_or_default());
     exceptions(&telemetry, "client", &mut counts)?;
@@ -177,11 +153,10 @@ fn shapes(test: &str) -> Result<()> {
     names_and_kinds(&telemetry, "client")?;
     traced(&telemetry, "client")?;
 
-    let path = folder.join("amqp.pcap");
-    let (status, lines, said) = transactions::replay(&path)?;
+    let (status, lines, said) = transactions::replay(&capture)?;
     ensure!(status == Some(0), "replay ended with {status:?}: {said}");
     transactions::same(&telemetry, "client", &lines)?;
-    let methods = tshark(&path, broker.port())?;
+    let methods = tshark(&capture, broker.port())?;
     let seen = |by_client: bool, class: u16, method: u16| {
         let seen = methods.get(&(by_client, class, method));
         seen.copied().unwrap_or_default()

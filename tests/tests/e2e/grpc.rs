@@ -11,9 +11,9 @@ use redwire_tests::load;
 use redwire_tests::otlp::{Kind, Telemetry};
 use redwire_tests::process::{Process, free_port};
 use redwire_tests::service::selected_as;
-use redwire_tests::{Totals, add, tools};
+use redwire_tests::tcpdump::Tcpdump;
+use redwire_tests::{Totals, add, transactions};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -380,22 +380,7 @@ fn replay(test: &str, client: Peer) -> Result<()> {
     let scene = Scene::start(test, Transport::Grpc, &[])?;
     let folder = scene.folder().to_owned();
     let (_server, port) = Peer::Go.serve(&folder, &[])?;
-    let file = folder.join("calls.pcap");
-    let mut tcpdump = Command::new(tools::find("tcpdump").context("tcpdump is not installed")?);
-    tcpdump.args([
-        "-i",
-        "lo",
-        "--immediate-mode",
-        "-U",
-        "-B",
-        "65536",
-        "-Z",
-        "root",
-        "-w",
-    ]);
-    tcpdump.arg(&file).arg(format!("tcp port {port}"));
-    let mut tcpdump = Process::spawn("tcpdump", &mut tcpdump, &folder, false)?;
-    tcpdump.wait_for_log("listening on")?;
+    let tcpdump = Tcpdump::start(&folder, port)?;
     let mut calls = Totals::new();
     for (mode, count) in [("mix", 500), ("cancel", 20)] {
         add(
@@ -403,57 +388,11 @@ fn replay(test: &str, client: Peer) -> Result<()> {
             &client.call(port, mode, count, &selected_as("client"))?,
         );
     }
-    // The last packets are on their way to the file.
-    std::thread::sleep(Duration::from_millis(500));
-    tcpdump.terminate()?;
+    let capture = tcpdump.finish()?;
     let telemetry = scene.finish()?;
     same(&telemetry, "client", Kind::Client, &calls)?;
 
-    let output = Command::new(tools::agent())
-        .args(["replay", "--output", "jsonl"])
-        .arg(&file)
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "replay: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let mut replayed: BTreeMap<String, u64> = BTreeMap::new();
-    for line in String::from_utf8(output.stdout)?.lines() {
-        let line: Value = serde_json::from_str(line)?;
-        let attributes = line["attributes"].as_object().context("attributes")?;
-        let attributes = attributes.iter().map(|(key, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            (key.clone(), text)
-        });
-        let name = line["name"].as_str().unwrap_or_default().to_owned();
-        *replayed.entry(described(&name, attributes)).or_default() += 1;
-    }
-    let mut live: BTreeMap<String, u64> = BTreeMap::new();
-    for span in telemetry.spans("client", Kind::Client) {
-        *live
-            .entry(described(&span.name, span.attributes.clone()))
-            .or_default() += 1;
-    }
-    for (what, count) in &live {
-        ensure!(
-            replayed.get(what) == Some(count),
-            "live {count} of {what}, replayed {replayed:?}"
-        );
-    }
-    ensure!(
-        replayed.len() == live.len(),
-        "live {live:?}\nreplayed {replayed:?}"
-    );
-    Ok(())
-}
-
-/// What a span says of its call.
-fn described(name: &str, attributes: impl IntoIterator<Item = (String, String)>) -> String {
-    let kept = attributes.into_iter().filter(|(key, _)| {
-        let prefixes = ["rpc.", "redwire.rpc.", "error.", "server.", "client.", "network."];
-        prefixes.iter().any(|prefix| key.starts_with(prefix))
-    });
-    let kept: BTreeMap<String, String> = kept.collect();
-    format!("{name} {kept:?}")
+    let (status, lines, said) = transactions::replay(&capture)?;
+    ensure!(status == Some(0), "replay ended with {status:?}: {said}");
+    transactions::same(&telemetry, "client", &lines)
 }

@@ -1,7 +1,7 @@
 //! Attributes of spans, encoded once for as long as they come again.
 
 use super::value;
-use crate::span::TEXT;
+use crate::span::bounded;
 use crate::value::{Key, Value, same_text};
 use hashbrown::DefaultHashBuilder;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
@@ -95,8 +95,7 @@ impl Attributes {
             _ => "",
         };
         if text.len() > REMEMBERED {
-            let text = &text[..text.floor_char_boundary(TEXT)];
-            set_attribute(&mut self.text.attributes[0], key, &Value::Str(text));
+            set_attribute(&mut self.text.attributes[0], key, &Value::Str(bounded(text)));
             // A vector has always room.
             let _ = self.text.encode(to);
             return;
@@ -158,6 +157,7 @@ fn set_attribute(to: &mut KeyValue, key: &str, of: &Value<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::span::TEXT;
     use opentelemetry_proto::tonic::common::v1::AnyValue;
 
     fn decoded(encoded: &[u8]) -> Vec<(String, Option<AnyValue>)> {

@@ -3,7 +3,7 @@
 use super::attributes::{Attributes, set_text};
 use super::{resource, scope};
 use crate::resource::Resource;
-use crate::span::{Description, Kind, Origin, Status, TEXT};
+use crate::span::{Description, Kind, Origin, Status, bounded};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
@@ -211,8 +211,7 @@ fn fill(to: &mut OtlpSpan, origin: &Origin<'_>, description: &Description<'_>) {
         None => to.parent_span_id.clear(),
     }
     to.flags = u32::from(context.flags) | SpanFlags::ContextHasIsRemoteMask as u32 | is_remote;
-    let name = description.name;
-    set_text(&mut to.name, &name[..name.floor_char_boundary(TEXT)]);
+    set_text(&mut to.name, bounded(description.name));
     to.kind = kind as i32;
     to.start_time_unix_nano = origin.start;
     to.end_time_unix_nano = origin.end;
