@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use redwire_tests::load::{self, MIX};
 use redwire_tests::otlp::Kind;
 use redwire_tests::postgres::Postgres;
-use redwire_tests::process::Process;
+use redwire_tests::process::{Process, free_port};
 use redwire_tests::redis::Redis;
 use redwire_tests::service::{Server, Service, selected_as};
 use redwire_tests::{Counts, Totals, add, client, tools};
@@ -43,7 +43,7 @@ pub(crate) fn http_keep_alive(stage: &mut Stage, test: &str) -> Result<Vec<Repor
 
 /// Go sends 16 requests at a time to nginx.
 pub(crate) fn http_pipelined(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
-    let nginx = Service::selected(Server::Nginx(0), "pipelined-nginx", stage.folder())?;
+    let nginx = Service::selected(Server::Nginx(free_port()?), "pipelined-nginx", stage.folder())?;
     let mix = [
         ("GET", "/status/200", 0),
         ("GET", "/status/404", 0),
@@ -114,7 +114,8 @@ pub(crate) fn unix_socket(stage: &mut Stage, test: &str) -> Result<Vec<Report>> 
     Ok(vec![stage.check(test, true, 2 * COUNT, &expected)?])
 }
 
-/// What a client that goes on, on a connection older than the agent, asks from then on.
+/// What a client that goes on, on a connection older than the agent, asks from its second request on: nothing proves
+/// whose response the first one is.
 pub(crate) fn attach(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
     let Told::Counts(counts) = stage.go_on()? else {
         anyhow::bail!("the client counted nothing");

@@ -1,6 +1,6 @@
 //! Sending and receiving by calls.
 
-use super::{Wire, lacking, pattern};
+use super::{Wire, check, lacking, pattern};
 use anyhow::{Result, bail};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -207,7 +207,7 @@ impl Wire for Sendfile {
     }
 }
 
-/// Bodies by splice(2) from a file through a pipe, and everything that is received through another pipe.
+/// Bodies by splice(2): from a file through a pipe to the socket, and from the socket through another pipe.
 struct Splice {
     file: File,
     content: File,
@@ -233,10 +233,24 @@ impl Wire for Splice {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Little at a time: the rest of the body is for the pipe.
+        let size = buffer.len().min(24);
+        self.file.read(&mut buffer[..size])
+    }
+
+    fn receive_body(&mut self, begin: usize, size: usize) -> io::Result<()> {
         let flags = rustix::pipe::SpliceFlags::empty();
-        let moved = rustix::pipe::splice(&self.file, None, &self.back.1, None, buffer.len(), flags)?;
-        self.back.0.read_exact(&mut buffer[..moved])?;
-        Ok(moved)
+        let mut body = vec![0; size];
+        let mut at = begin;
+        while at < size {
+            let moved = rustix::pipe::splice(&self.file, None, &self.back.1, None, size - at, flags)?;
+            if moved == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.back.0.read_exact(&mut body[at..at + moved])?;
+            at += moved;
+        }
+        check(&body, begin)
     }
 
     fn send_body(&mut self, size: usize) -> io::Result<()> {

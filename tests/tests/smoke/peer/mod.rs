@@ -66,11 +66,16 @@ trait Wire {
             }
             at += received;
         }
-        if body[begin..] != pattern(size)[begin..] {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "another body"));
-        }
-        Ok(())
+        check(&body, begin)
     }
+}
+
+/// `body` is right from its byte `begin` on.
+fn check(body: &[u8], begin: usize) -> io::Result<()> {
+    if body[begin..] != pattern(body.len())[begin..] {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "another body"));
+    }
+    Ok(())
 }
 
 /// What bodies consist of.
@@ -173,8 +178,8 @@ fn serve_all(way: &str, address: &str) -> Result<()> {
     }
 }
 
-/// Sends `count` requests one after another on one connection; where there is a second count, that many first, and
-/// then a line is waited for.
+/// Sends `count` requests one after another on one connection; where there is a second count, that many first,
+/// then, after a line, one that does not count.
 fn ask(way: &str, address: &str, count: usize, first: Option<usize>) -> Result<Told> {
     let stream: OwnedFd = if address.starts_with('/') {
         UnixStream::connect(address)?.into()
@@ -211,6 +216,7 @@ fn ask(way: &str, address: &str, count: usize, first: Option<usize>) -> Result<T
         println!("ready");
         io::stdout().flush()?;
         io::stdin().lock().read_line(&mut String::new())?;
+        one(0)?;
     }
     let mut counts = Counts::new();
     for number in 0..count {
