@@ -86,7 +86,7 @@ fn began(tid: u32, call: u64) -> u64 {
 fn close(regs: *const u8) -> Option<()> {
     let caller = connection::caller(ids())?;
     let socket = kernel::socket(arch::call(regs)?.args[0])?;
-    let connection = CONNECTIONS.get_ptr(socket.sock)?;
+    let connection = CONNECTIONS.get_ptr(&socket.sock)?;
     let connection = unsafe { &*connection };
     if Some(connection.inode) != kernel::inode(&socket) || !kernel::is_last_reference(socket.file) {
         return None;

@@ -37,13 +37,13 @@ fn port_is_selected(sock: u64) -> bool {
     let Some((local, remote)) = kernel::ports(sock) else {
         return false;
     };
-    PORTS.get_ptr(local).is_some() || PORTS.get_ptr(remote).is_some()
+    PORTS.get_ptr(&local).is_some() || PORTS.get_ptr(&remote).is_some()
 }
 
 /// The connection's state, made now where it is new. `opener` says how it came about, where that is known.
 #[inline(always)]
 pub fn enter(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
-    if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sock) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(&socket.sock) {
         let connection = unsafe { &mut *connection };
         // TCP tells of every end (see `tcp_state`), a unix socket only of a close(2) that somebody calls.
         let same = || connection.family != AF_UNIX || Some(connection.inode) == kernel::inode(socket);
@@ -87,8 +87,8 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
             connection.origin = connection.next;
         }
     }
-    CONNECTIONS.insert(socket.sock, connection, 0).ok()?;
-    let connection = CONNECTIONS.get_ptr_mut(socket.sock)?;
+    CONNECTIONS.insert(&socket.sock, &connection, 0).ok()?;
+    let connection = CONNECTIONS.get_ptr_mut(&socket.sock)?;
     Some(unsafe { &mut *connection })
 }
 
@@ -297,7 +297,7 @@ fn origins_before(connection: &Connection, way: usize, start: u32) -> [u32; 2] {
 #[inline(always)]
 pub fn opened(caller: &Caller, socket: &Socket, opener: u8, time: u64) -> Option<()> {
     // connect(2) on a socket that was connected before.
-    if let Some(before) = CONNECTIONS.get_ptr(socket.sock)
+    if let Some(before) = CONNECTIONS.get_ptr(&socket.sock)
         && unsafe { (*before).over } != 0
     {
         close(unsafe { &*before }, socket.sock, caller.ids.1);
@@ -322,7 +322,7 @@ pub fn close(connection: &Connection, sock: u64, tgid: u32) {
     };
     // One that was not announced, for want of room, would be taken for an older one at this address.
     let announced = connection.announced != 0;
-    if CONNECTIONS.remove(sock).is_ok() && announced {
+    if CONNECTIONS.remove(&sock).is_ok() && announced {
         emit::event(&event);
     }
 }
@@ -348,7 +348,7 @@ fn is_done(connection: &Connection, sock: u64) -> Option<bool> {
 /// A direction has ended: a read returned 0, or shutdown(2).
 #[inline(always)]
 pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
-    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(&sock) else {
         return;
     };
     let connection = unsafe { &*connection };

@@ -39,7 +39,7 @@ const WRITES: &[&str] = &[
 /// # Errors
 /// Where the kernel refuses one, or tracefs is not mounted.
 pub fn attach(hooks: Hooks) -> Result<Ebpf> {
-    let mut ebpf = EbpfLoader::new().btf(None).load(super::PROGRAMS)?;
+    let mut ebpf = EbpfLoader::new().load(super::PROGRAMS)?;
     let raw: &[(&str, &str)] = match hooks {
         Hooks::RawExit | Hooks::RawExitAndWriteEntries => &[("floor_exit", "sys_exit")],
         Hooks::RawBoth => &[("floor_exit", "sys_exit"), ("floor_enter", "sys_enter")],

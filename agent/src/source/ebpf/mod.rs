@@ -120,12 +120,11 @@ impl Source {
             follow: u32::from(options.follow),
             agent: std::process::id(),
             // All CPUs together fill a sixteenth before the reader is woken.
-            wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
+            wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus.get()),
             scarce_from: options.ring_bytes / 4 * 3,
         };
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
-            .btf(None)
             .override_global("OFFSETS", &offsets, true)
             .override_global("SETTINGS", &settings, true)
             .override_global(aya_log::LEVEL, &log_level, false)
@@ -140,7 +139,7 @@ impl Source {
         let mut ports: BpfHashMap<_, u16, u8> = BpfHashMap::try_from(take(&mut ebpf, "PORTS")?)?;
         for port in &options.ports {
             ports
-                .insert(port, 1, 0)
+                .insert(port, &1, 0)
                 .with_context(|| format!("selecting port {port}"))?;
         }
         Ok(Source {
@@ -195,7 +194,7 @@ impl Source {
     pub fn select(&mut self, process: ProcessId, selected_by: u32) -> Result<()> {
         let mut state = self.processes.get(&process.0, 0).unwrap_or_default();
         state.selected_by |= selected_by;
-        self.processes.insert(process.0, state, 0).with_context(|| {
+        self.processes.insert(&process.0, &state, 0).with_context(|| {
             format!(
                 "selecting process {}: the table of selected processes is full",
                 process.0
@@ -209,7 +208,7 @@ impl Source {
             for (pid, flag) in (entry * PROCESSES_PER_ENTRY..).zip(&mut flags) {
                 *flag = u8::from(self.processes.get(&pid, 0).is_ok());
             }
-            self.selected.set(entry, flags, 0)?;
+            self.selected.set(entry, &flags, 0)?;
             let complete = (entry * PROCESSES_PER_ENTRY..).zip(self.selected.get(&entry, 0)?);
             if complete
                 .take(flags.len())
@@ -359,7 +358,7 @@ impl Source {
             if self.executables.get(&executable, 0).is_err() {
                 let judged = processes.judge(process);
                 if let Some(judged) = judged {
-                    let _ = self.executables.insert(executable, u32::from(judged), 0);
+                    let _ = self.executables.insert(&executable, &u32::from(judged), 0);
                 }
                 if judged == Some(true) {
                     selected |= self.select(process, redwire_common::verdict::EXECUTABLE).is_ok();
@@ -401,7 +400,7 @@ impl Source {
             Need::Nothing => (need::NOTHING, 0),
         };
         // Another connection's entry is lost here, which costs bytes that nobody needs, and no transaction.
-        let _ = self.not_needed.set(slot, value, 0);
+        let _ = self.not_needed.set(slot, &value, 0);
     }
 }
 
