@@ -1,7 +1,7 @@
 //! Empty programs on possible sets of hooks: what the hooks cost by themselves. For benchmarks.
 
 use anyhow::{Context as _, Result};
-use aya::programs::TracePoint;
+use aya::programs::{RawTracePoint, TracePoint};
 use aya::{Ebpf, EbpfLoader};
 
 /// A set of hooks.
@@ -46,7 +46,10 @@ pub fn attach(hooks: Hooks) -> Result<Ebpf> {
         Hooks::Exits | Hooks::Both => &[],
     };
     for &(name, tracepoint) in raw {
-        let program = super::program(&mut ebpf, name)?;
+        let program: &mut RawTracePoint = ebpf
+            .program_mut(name)
+            .with_context(|| format!("the build has no kernel program {name}"))?
+            .try_into()?;
         program.load()?;
         program.attach(tracepoint)?;
     }
