@@ -2,12 +2,14 @@
 
 mod bench;
 mod build;
+mod debian;
 mod demo;
 mod fuzz;
 mod setup;
 mod step;
 mod test;
 mod totals;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ enum Command {
         #[arg(long, default_value = "10")]
         fuzz_seconds: u64,
     },
+    /// Run the smoke tests, or a program, on another kernel in an emulated machine
+    Vm(vm::Options),
     /// Run the benchmarks, or those whose name contains FILTER
     Bench {
         /// Part of a benchmark's name
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(setup::Scope::All).map(|()| true),
         Command::Demo { seconds } => demo::run(seconds),
         Command::Test { filter, fuzz_seconds } => test::run(filter.as_deref(), fuzz_seconds),
+        Command::Vm(options) => vm::run(&options),
         Command::Bench { filter } => bench::run(filter.as_deref()),
     };
     match outcome {

@@ -38,4 +38,12 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
     Ok(())
 }
 
+/// What emulated machines need of the system.
+///
+/// # Errors
+/// Names what is missing, where it cannot be installed.
+pub(crate) fn machines() -> Result<()> {
+    packages::install(Scope::All)
+}
+
 pub(crate) use rust::cargo_fuzz;

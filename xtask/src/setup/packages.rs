@@ -37,6 +37,10 @@ const NEEDED: &[(Scope, &str, &str)] = &[
     (Scope::All, "nghttpd", "nghttp2-server"),
     (Scope::All, "tcpdump", "tcpdump"),
     (Scope::All, "tshark", "tshark"),
+    (Scope::All, "qemu-system-x86_64", "qemu-system-x86"),
+    (Scope::All, "busybox", "busybox-static"),
+    (Scope::All, "mke2fs", "e2fsprogs"),
+    (Scope::All, "xz", "xz-utils"),
 ];
 
 /// Installs without starting any of the services that come along (invoke-rc.d(8) asks policy-rc.d), and leaves

@@ -1,5 +1,6 @@
 //! What the kernel programs and the fuzz targets need besides the toolchain.
 
+use crate::debian::{self, Suite};
 use crate::step;
 use anyhow::{Context as _, Result, bail};
 use redwire_tests::tools;
@@ -56,13 +57,7 @@ pub(crate) fn source() -> Result<()> {
         .context("rustc has no version")?
         .to_owned();
     let folder = tools::cache().join(format!("rust-src-{version}"));
-    let mut package = Command::new("sh");
-    package
-        .args(["-e", "-c", SOURCE_PACKAGE, "sh"])
-        .arg(&folder)
-        .arg(&version);
-    step::run("rust-src from Debian's backports", &mut package)
-        .context("rust-src is needed, and no way to it worked")?;
+    packaged_source(&version, &folder).context("rust-src is needed, and no way to it worked")?;
     std::fs::create_dir_all(place.parent().context("a place for rust-src")?)?;
     // What a failed attempt of rustup left.
     let _ = std::fs::remove_file(&place);
@@ -73,22 +68,13 @@ pub(crate) fn source() -> Result<()> {
     Ok(())
 }
 
-/// Fetches the package from the mirror that the machine is set to, with a sources list and state of its own.
-const SOURCE_PACKAGE: &str = r#"
-folder=$1 version=$2
-mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" "$folder/parts"
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/*$' | head -n 1)
-[ -n "$mirror" ] || { echo 'no Debian mirror is configured'; exit 1; }
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$keyring] $mirror trixie-backports main" > "$folder/sources.list"
-options="-o Dir::Etc::sourcelist=$folder/sources.list -o Dir::Etc::sourceparts=$folder/parts"
-options="$options -o Dir::State::lists=$folder/lists -o Dir::Cache=$folder/cache -o APT::Sandbox::User=root"
-apt-get $options update
-cd "$folder"
-apt-get $options download "rust-src=$version*"
-dpkg -x rust-src_*.deb .
-rm -r rust-src_*.deb lists cache
-"#;
+/// Unpacks the package `rust-src` of `version` into `folder`. It is the same for every architecture.
+fn packaged_source(version: &str, folder: &Path) -> Result<()> {
+    let suite = Suite::open("trixie-backports", "amd64", true)?;
+    let archives = suite.download(&[format!("rust-src={version}*")], &folder.join("archives"))?;
+    debian::unpack(&archives, folder)?;
+    Ok(std::fs::remove_dir_all(folder.join("archives"))?)
+}
 
 /// The linker of kernel programs, against the LLVM that rustc ships.
 ///
