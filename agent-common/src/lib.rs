@@ -3,8 +3,8 @@
 //! All structs are `repr(C)` without padding that is not named, since the kernel side writes them as bytes.
 #![no_std]
 
-/// Bytes of payload in one event at most; a longer call comes in several. Twice as many fit a per-CPU map (32 KiB).
-pub const PIECE: usize = 15 << 10;
+/// Bytes of payload in one event at most; a longer call comes in several.
+pub const PIECE: usize = (16 << 10) - 1;
 
 /// Bytes of payload captured from the begin of one call, `CALL_PIECES` times [`PIECE`]: a pipeline that a client writes
 /// at once fits.
@@ -17,8 +17,11 @@ pub const SCARCE_PIECES: usize = 4;
 /// which the next message or chunk begins.
 pub const CALL_TAIL: usize = 256;
 
-/// Buffers of one vectored call that are looked at; those behind are a hole of known length.
-pub const CALL_BUFFERS: usize = 128;
+/// Buffers of one call at most: UIO_MAXIOV (include/uapi/linux/uio.h).
+pub const CALL_BUFFERS: usize = 1_024;
+
+/// Steps in which one call is handed over: each ends with a buffer or with a piece.
+pub const CALL_STEPS: usize = CALL_BUFFERS + CALL_PIECES + 2;
 
 /// Bytes captured around the line of a chunk whose content is not needed: the byte before it with CR LF, then the line.
 pub const CHUNK_WINDOW: usize = 32;
@@ -363,6 +366,14 @@ pub struct Offsets {
     pub mm_env_start: u32,
     pub mm_env_end: u32,
     pub mm_exe_file: u32,
+    pub sock_socket: u32,
+    pub socket_sk: u32,
+    pub msghdr_msg_iter: u32,
+    /// Of `iter_type`, or of `type` before Linux 5.14.
+    pub iov_iter_type: u32,
+    pub iov_iter_iov_offset: u32,
+    /// Of the pointer to the buffer or vector, whatever its name.
+    pub iov_iter_iov: u32,
 }
 
 /// What the loader decides, read-only in the kernel.
@@ -385,6 +396,26 @@ pub struct Settings {
     pub wake_every: u32,
     /// Bytes waiting in the ring buffer from which on less is captured of long calls.
     pub scarce_from: u32,
+    /// 1: each program that moves bytes has a twin behind it, which does what the first was skipped for.
+    pub twins: u32,
+    /// 1: `tcp_recvmsg` has an argument `nonblock` (before Linux 5.19).
+    pub nonblock: u32,
+    /// What of an iterator's type tells its kind: before Linux 5.14 the lowest bit is its direction.
+    pub iter_mask: u32,
+    /// Kinds of iterators (`enum iter_type`); one that the kernel does not have is `u32::MAX`.
+    pub iter_ubuf: u32,
+    /// As above.
+    pub iter_iovec: u32,
+    /// As above.
+    pub iter_bvec: u32,
+    /// Size of `struct page`.
+    pub page_struct: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Address of the kernel's variable `vmemmap_base`; 0 where it has none, or does not tell.
+    pub vmemmap_base: u64,
+    /// As above, of `page_offset_base`.
+    pub page_offset_base: u64,
 }
 
 /// Indices into the counters of the kernel programs.
@@ -403,8 +434,11 @@ pub mod counter {
     pub const UNPLACED_CALLS: u32 = 5;
     /// Selected processes that found their table full.
     pub const PROCESSES_FULL: u32 = 6;
+    /// Payload bytes of selected connections that went by without any program telling of them: it was skipped, or the
+    /// call is none of a selected process.
+    pub const UNSEEN_BYTES: u32 = 7;
     /// How many there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 #[cfg(feature = "user")]

@@ -4,13 +4,12 @@
 //! is sought where a line would be if chunks went on at the same length, and has to hold that very line. A wrong place
 //! makes no false transaction: user space reads line by line itself, and finds a hole where it expects one.
 
-use aya_ebpf::helpers::bpf_probe_read_user_buf;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::PerCpuArray;
-use redwire_common::{CALL_BUFFERS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need};
+use redwire_common::{CALL_STEPS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need};
 
-use crate::emit::{Buffers, wake};
+use crate::emit::{bounded, wake};
 use crate::maps::{EVENTS, count};
+use crate::memory::Memory;
+use crate::scratch::{self, Slot};
 
 /// Chunks of one call that are passed by; what lies behind them is captured as ever.
 const CHUNKS: usize = 32;
@@ -21,21 +20,11 @@ const DIGITS: usize = 7;
 /// What of the chunk before a line is captured with it: its last byte, whose time is needed, and CR LF.
 const BEFORE: u32 = 3;
 
-#[repr(C)]
-pub struct Scratch {
-    header: DataEvent,
-    /// Twice as long for the verifier, which adds the bounds of offset and length.
-    bytes: [u8; 2 * CHUNK_WINDOW],
-    window: Window,
-    walk: Walk,
-}
-
-/// Where the window is read. In a map and not in registers, so that the verifier sees the same state in each turn of
-/// the loop.
+/// Where the window is read. In a map and not in registers (see `scratch`).
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Window {
-    buffers: Buffers,
+pub struct Window {
+    memory: Memory,
     /// Bytes to pass before the window.
     skip: u64,
     /// Bytes of the window, and those that are there.
@@ -46,7 +35,7 @@ struct Window {
 /// How far a call is passed by.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Walk {
+pub struct Walk {
     /// Where the call begins, and its bytes.
     position: u32,
     length: u32,
@@ -64,12 +53,9 @@ struct Walk {
     over: u32,
 }
 
-#[map]
-static CHUNK_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
 /// Hands over the lines of chunks in a call. Returns how many bytes of it are done with by that; the rest is needed.
 #[inline(never)]
-pub fn pass(header: &DataEvent, buffers: &Buffers, known: &mut NotNeeded) -> u64 {
+pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &mut NotNeeded) -> u64 {
     let way = if header.direction == u32::from(EGRESS) {
         0
     } else {
@@ -88,18 +74,18 @@ pub fn pass(header: &DataEvent, buffers: &Buffers, known: &mut NotNeeded) -> u64
             return 0;
         }
     }
-    let Some(scratch) = CHUNK_SCRATCH.get_ptr_mut(0) else {
+    let Some(state) = scratch::slot(slot) else {
         return 0;
     };
-    let scratch = unsafe { &mut *scratch };
-    scratch.header = *header;
+    let state = unsafe { &mut *state };
+    state.header = *header;
     let window = Window {
-        buffers: *buffers,
-        skip: 0,
+        memory: *memory,
+        skip,
         wanted: 0,
         filled: 0,
     };
-    unsafe { (&raw mut scratch.window).write_volatile(window) };
+    unsafe { (&raw mut state.window).write_volatile(window) };
     let walk = Walk {
         position: header.position,
         length: header.length,
@@ -111,13 +97,13 @@ pub fn pass(header: &DataEvent, buffers: &Buffers, known: &mut NotNeeded) -> u64
         lost: 0,
         over: 0,
     };
-    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
+    unsafe { (&raw mut state.chunks).write_volatile(walk) };
     for _ in 0..CHUNKS {
-        if redwire_chunk() == 0 {
+        if redwire_chunk(slot) == 0 {
             break;
         }
     }
-    let walk = unsafe { (&raw const scratch.walk).read_volatile() };
+    let walk = unsafe { (&raw const state.chunks).read_volatile() };
     if walk.certain == 0 {
         return 0;
     }
@@ -136,20 +122,20 @@ pub fn pass(header: &DataEvent, buffers: &Buffers, known: &mut NotNeeded) -> u64
     u64::from(passed)
 }
 
-/// [`chunk`] as a global function: those are verified once (see `emit::redwire_step`).
+/// [`chunk`] as a global function (see `scratch`).
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn redwire_chunk() -> u64 {
-    match CHUNK_SCRATCH.get_ptr_mut(0) {
-        Some(scratch) => u64::from(chunk(unsafe { &mut *scratch })),
+extern "C" fn redwire_chunk(slot: u32) -> u64 {
+    match scratch::slot(slot) {
+        Some(state) => u64::from(chunk(slot, unsafe { &mut *state })),
         None => 0,
     }
 }
 
 /// Hands over the next line. `false` where there is none in this call.
 #[inline(always)]
-fn chunk(scratch: &mut Scratch) -> bool {
-    let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
+fn chunk(slot: u32, state: &mut Slot) -> bool {
+    let mut walk = unsafe { (&raw const state.chunks).read_volatile() };
     let from = walk.line.saturating_sub(BEFORE);
     if from >= walk.length {
         return false;
@@ -158,17 +144,17 @@ fn chunk(scratch: &mut Scratch) -> bool {
     walk.over = 1;
     if from >= walk.at {
         let wanted = (walk.length - from).min(CHUNK_WINDOW as u32);
-        if gather(scratch, from - walk.at, wanted) == wanted {
+        if gather(slot, state, from - walk.at, wanted) == wanted {
             let next = if walk.line >= walk.length {
                 0
             } else {
-                next(scratch, walk.line - from, wanted)
+                next(state, walk.line - from, wanted)
             };
             let fits = walk.line >= walk.length || next > 0 && (walk.certain != 0 || next == walk.stride);
             if fits {
                 walk.over = 0;
                 walk.certain = 1;
-                if output(scratch, walk.position.wrapping_add(from), wanted) {
+                if output(state, walk.position.wrapping_add(from), wanted) {
                     walk.captured += wanted;
                 } else {
                     walk.lost += wanted;
@@ -180,14 +166,14 @@ fn chunk(scratch: &mut Scratch) -> bool {
             }
         }
     }
-    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
+    unsafe { (&raw mut state.chunks).write_volatile(walk) };
     walk.over == 0 && walk.line < walk.length + BEFORE && walk.at < walk.length
 }
 
 /// Bytes from the line at `at` to the next one; 0 for the last chunk, or none.
 #[inline(always)]
-fn next(scratch: &Scratch, at: u32, length: u32) -> u32 {
-    match size(scratch, at, length) {
+fn next(state: &Slot, at: u32, length: u32) -> u32 {
+    match size(state, at, length) {
         Some((digits, size)) if size > 0 => digits + 2 + size + 2,
         _ => 0,
     }
@@ -195,67 +181,68 @@ fn next(scratch: &Scratch, at: u32, length: u32) -> u32 {
 
 /// Reads the next `wanted` bytes behind `skip`. Returns how many there are.
 #[inline(always)]
-fn gather(scratch: &mut Scratch, skip: u32, wanted: u32) -> u32 {
-    let mut window = unsafe { (&raw const scratch.window).read_volatile() };
-    window.skip = u64::from(skip);
+fn gather(slot: u32, state: &mut Slot, skip: u32, wanted: u32) -> u32 {
+    let mut window = unsafe { (&raw const state.window).read_volatile() };
+    window.skip += u64::from(skip);
     window.wanted = u64::from(wanted);
     window.filled = 0;
-    unsafe { (&raw mut scratch.window).write_volatile(window) };
-    for _ in 0..CALL_BUFFERS {
-        if redwire_gather() == 0 {
+    unsafe { (&raw mut state.window).write_volatile(window) };
+    for _ in 0..CALL_STEPS {
+        if redwire_gather(slot) == 0 {
             break;
         }
     }
-    unsafe { (&raw const scratch.window.filled).read_volatile() as u32 }
+    unsafe { (&raw const state.window.filled).read_volatile() as u32 }
 }
 
-/// [`step`] as a global function: those are verified once (see `emit::redwire_step`).
+/// [`step`] as a global function (see `scratch`).
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn redwire_gather() -> u64 {
-    match CHUNK_SCRATCH.get_ptr_mut(0) {
-        Some(scratch) => u64::from(step(unsafe { &mut *scratch })),
+extern "C" fn redwire_gather(slot: u32) -> u64 {
+    match scratch::slot(slot) {
+        Some(slot) => u64::from(step(unsafe { &mut *slot })),
         None => 0,
     }
 }
 
 /// The next buffer, or the next piece of the window. `false` where it is full, or nothing is left.
 #[inline(always)]
-fn step(scratch: &mut Scratch) -> bool {
-    let mut window = unsafe { (&raw const scratch.window).read_volatile() };
+fn step(state: &mut Slot) -> bool {
+    let mut window = unsafe { (&raw const state.window).read_volatile() };
     if window.filled >= window.wanted {
         return false;
     }
-    if !window.buffers.refill() {
+    if !window.memory.refill() {
         return false;
     }
-    let unwanted = window.skip.min(window.buffers.left);
+    let unwanted = window.skip.min(window.memory.left);
     window.skip -= unwanted;
-    window.buffers.advance(unwanted);
-    let at = window.filled as usize;
-    let size = (window.wanted - window.filled).min(window.buffers.left) as usize;
-    if size <= CHUNK_WINDOW && at < CHUNK_WINDOW {
-        let bytes = unsafe { scratch.bytes.get_unchecked_mut(at..at + size) };
-        if unsafe { bpf_probe_read_user_buf(window.buffers.base as *const u8, bytes) }.is_err() {
+    window.memory.advance(unwanted);
+    const MASK: i32 = 2 * CHUNK_WINDOW as i32 - 1;
+    let at = bounded::<{ MASK >> 1 }>(window.filled) as usize;
+    let size = (window.wanted - window.filled).min(window.memory.left);
+    if size <= CHUNK_WINDOW as u64 {
+        let to = unsafe { (&raw mut state.window_bytes).cast::<u8>().add(at) };
+        if !unsafe { window.memory.read(to, bounded::<MASK>(size)) } {
             return false;
         }
-        window.buffers.advance(size as u64);
-        window.filled += size as u64;
+        window.memory.advance(size);
+        window.filled += size;
     }
-    unsafe { (&raw mut scratch.window).write_volatile(window) };
+    unsafe { (&raw mut state.window).write_volatile(window) };
     true
 }
 
 /// The size of a chunk in the line at `at`, and its number of digits. A line with extensions is none here.
 #[inline(always)]
-fn size(scratch: &Scratch, at: u32, length: u32) -> Option<(u32, u32)> {
+fn size(state: &Slot, at: u32, length: u32) -> Option<(u32, u32)> {
     let mut size = 0u32;
     for digits in 0..=DIGITS as u32 {
         let place = (at + digits) as usize;
         if place + 1 >= length as usize {
             return None;
         }
-        let (byte, next) = (*scratch.bytes.get(place)?, *scratch.bytes.get(place + 1)?);
+        let (byte, next) = (*state.window_bytes.get(place)?, *state.window_bytes.get(place + 1)?);
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
@@ -268,18 +255,31 @@ fn size(scratch: &Scratch, at: u32, length: u32) -> Option<(u32, u32)> {
     None
 }
 
+/// The window as an event.
+#[repr(C)]
+struct Line {
+    header: DataEvent,
+    bytes: [u8; CHUNK_WINDOW],
+}
+
 /// Hands over the window, which begins at `position`.
 #[inline(always)]
-fn output(scratch: &mut Scratch, position: u32, length: u32) -> bool {
-    scratch.header.position = position;
-    scratch.header.length = length;
-    scratch.header.captured = length;
-    let size = size_of::<DataEvent>() + (length as usize).min(CHUNK_WINDOW);
-    let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
-    let written = EVENTS.output::<[u8]>(record, wake(size)).is_ok();
-    if !written {
+fn output(state: &mut Slot, position: u32, length: u32) -> bool {
+    let Some(mut record) = EVENTS.reserve::<Line>(0) else {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, u64::from(length));
-    }
-    written
+        return false;
+    };
+    let line = Line {
+        header: DataEvent {
+            position,
+            length,
+            captured: length,
+            ..state.header
+        },
+        bytes: *state.window_bytes.first_chunk().unwrap_or(&[0; CHUNK_WINDOW]),
+    };
+    record.write(line);
+    record.submit(wake(size_of::<Line>()));
+    true
 }

@@ -7,9 +7,11 @@ use redwire_common::{
 };
 
 use crate::chunks;
-use crate::emit::{self, Buffers};
+use crate::thread;
+use crate::emit;
 use crate::kernel::{self, AF_UNIX, Socket};
 use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, count, selected_flag, setting};
+use crate::memory::Memory;
 
 /// Who makes a call.
 #[derive(Clone, Copy)]
@@ -37,13 +39,13 @@ fn port_is_selected(sock: u64) -> bool {
     let Some((local, remote)) = kernel::ports(sock) else {
         return false;
     };
-    PORTS.get_ptr(local).is_some() || PORTS.get_ptr(remote).is_some()
+    PORTS.get_ptr(&local).is_some() || PORTS.get_ptr(&remote).is_some()
 }
 
 /// The connection's state, made now where it is new. `opener` says how it came about, where that is known.
 #[inline(always)]
 pub fn enter(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
-    if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sock) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(&socket.sock) {
         let connection = unsafe { &mut *connection };
         // TCP tells of every end (see `tcp_state`), a unix socket only of a close(2) that somebody calls.
         let same = || connection.family != AF_UNIX || Some(connection.inode) == kernel::inode(socket);
@@ -87,8 +89,8 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
             connection.origin = connection.next;
         }
     }
-    CONNECTIONS.insert(socket.sock, connection, 0).ok()?;
-    let connection = CONNECTIONS.get_ptr_mut(socket.sock)?;
+    CONNECTIONS.insert(&socket.sock, &connection, 0).ok()?;
+    let connection = CONNECTIONS.get_ptr_mut(&socket.sock)?;
     Some(unsafe { &mut *connection })
 }
 
@@ -130,76 +132,124 @@ fn announce(connection: &mut Connection, caller: &Caller, sock: u64, time: u64) 
     announced
 }
 
-/// `length` bytes went through the socket.
-#[inline(always)]
-pub fn transferred(
-    caller: &Caller,
-    socket: &Socket,
-    direction: u8,
-    time: u64,
-    length: u32,
-    buffers: &Buffers,
-) -> Option<()> {
+/// Bytes that went through a socket by one call.
+#[derive(Clone, Copy)]
+pub struct Transfer {
+    /// Of the program that tells (see `scratch`).
+    pub slot: u32,
+    pub direction: u32,
+    pub time: u64,
+    pub length: u32,
+    /// Bytes that the same call moved behind these.
+    pub behind: u32,
+    pub memory: Memory,
+    /// Bytes of `memory` before the first.
+    pub skip: u64,
+    /// 1: nobody else has moved bytes of this direction since: the socket is locked.
+    pub exact: u32,
+}
+
+/// Tells of a call's bytes, unless that was done.
+#[inline(never)]
+pub fn transferred(caller: &Caller, socket: &Socket, transfer: &Transfer) -> Option<()> {
     let known = NOT_NEEDED.get_ptr_mut(not_needed_slot(socket.sock));
     let connection = enter(caller, socket, opener::UNKNOWN)?;
-    let told = tell(
-        connection, known, caller, socket, direction, time, length, buffers,
-    );
+    let told = tell(connection, known, caller, socket, transfer);
     if connection.over != 0 {
         close_if_done(connection, socket.sock, caller.ids.1);
     }
     told
 }
 
+/// Where a call's bytes begin.
+enum Place {
+    At(u32),
+    /// It cannot be told whether they begin there.
+    Perhaps(u32),
+    /// They were told of.
+    Told,
+}
+
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "it is a part of `transferred`")]
+fn place(connection: &mut Connection, caller: &Caller, socket: &Socket, transfer: &Transfer) -> Option<Place> {
+    let way = (transfer.direction & 1) as usize;
+    let expected = connection.next[way];
+    if connection.family == AF_UNIX {
+        return Some(if thread::twin_told(caller.ids.0, transfer.slot) {
+            Place::Told
+        } else {
+            Place::At(expected)
+        });
+    }
+    let egress = transfer.direction == u32::from(EGRESS);
+    let end = if egress {
+        kernel::write_seq(socket.sock)?
+    } else {
+        kernel::copied_seq(socket.sock)?
+    };
+    let end = end.wrapping_sub(transfer.behind);
+    let mut start = end.wrapping_sub(transfer.length);
+    // For a connection that is new to us, `next` was read after the call.
+    let new = connection.announced == 0 && expected == end.wrapping_add(transfer.behind);
+    // A read that takes the last bytes also takes the FIN, which has a position of its own.
+    let first = if new { connection.origin[way] } else { expected };
+    if !egress && start == first.wrapping_add(1) && kernel::fin_received(socket.sock) {
+        start = first;
+    }
+    if new {
+        let before = origins_before(connection, way, start);
+        // The SYN of the end that connects is acknowledged too, and counted.
+        connection.origin_known = (connection.origin[1] == before[1]
+            && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
+        connection.origin[0] = before[0];
+        return Some(Place::At(start));
+    }
+    let ahead = start.wrapping_sub(expected) as i32;
+    if ahead == 0 {
+        return Some(Place::At(start));
+    }
+    if end.wrapping_sub(expected) as i32 <= 0 {
+        return Some(Place::Told);
+    }
+    if ahead > 0 {
+        count(counter::UNSEEN_BYTES, ahead as u64);
+        if transfer.exact != 0 {
+            return Some(Place::At(start));
+        }
+    }
+    // Two calls at once on one direction: which bytes lie where can't be told.
+    Some(Place::Perhaps(start))
+}
+
+#[inline(always)]
 fn tell(
     connection: &mut Connection,
     known: Option<*mut NotNeeded>,
     caller: &Caller,
     socket: &Socket,
-    direction: u8,
-    time: u64,
-    length: u32,
-    buffers: &Buffers,
+    transfer: &Transfer,
 ) -> Option<()> {
-    let way = (direction & 1) as usize;
-    let expected = connection.next[way];
-    let (start, placed) = if connection.family == AF_UNIX {
-        (expected, true)
-    } else {
-        let end = if direction == EGRESS {
-            kernel::write_seq(socket.sock)?
-        } else {
-            kernel::copied_seq(socket.sock)?
-        };
-        let mut start = end.wrapping_sub(length);
-        // For a connection that is new to us, `next` was read after the call.
-        let new = connection.announced == 0 && expected == end;
-        // A read that takes the last bytes also takes the FIN, which has a position of its own.
-        let first = if new { connection.origin[way] } else { expected };
-        if direction == INGRESS && start == first.wrapping_add(1) && kernel::fin_received(socket.sock) {
-            start = first;
-        }
-        if new {
-            let before = origins_before(connection, way, start);
-            // The SYN of the end that connects is acknowledged too, and counted.
-            connection.origin_known = (connection.origin[1] == before[1]
-                && before[0].wrapping_sub(connection.origin[0]) <= 1)
-                as u8;
-            connection.origin[0] = before[0];
-        }
-        // Two calls at once on one direction: which bytes lie where can't be told.
-        (start, new || start == expected)
+    let way = (transfer.direction & 1) as usize;
+    let (start, placed) = match place(connection, caller, socket, transfer)? {
+        Place::At(start) => (start, true),
+        Place::Perhaps(start) => (start, false),
+        Place::Told => return None,
     };
+    let length = transfer.length;
     connection.next[way] = start.wrapping_add(length);
     let mut skip = 0;
     let mut header_only = false;
     let mut chunked = false;
     if let Some(known) = known {
-        let known = unsafe { *known };
+        let known = unsafe { &*known };
+        // By hand: the compiler would reckon an index with `or`, which the verifier does not take of a pointer.
+        let (state, until) = if way == 0 {
+            (known.state[0], known.until[0])
+        } else {
+            (known.state[1], known.until[1])
+        };
         let state = if known.inode == connection.inode && known.sock == socket.sock {
-            known.state[way]
+            state
         } else {
             need::ALL
         };
@@ -209,7 +259,7 @@ fn tell(
                 return Some(());
             }
             need::FROM => {
-                let ahead = known.until[way].wrapping_sub(start) as i32;
+                let ahead = until.wrapping_sub(start) as i32;
                 if ahead > 0 {
                     let unneeded = if (ahead as u32) < length {
                         ahead as u32
@@ -236,7 +286,7 @@ fn tell(
             _ => {}
         }
     }
-    if connection.announced == 0 && !announce(connection, caller, socket.sock, time) {
+    if connection.announced == 0 && !announce(connection, caller, socket.sock, transfer.time) {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, u64::from(length));
         count(counter::UNCAPTURED_BYTES, u64::from(length));
@@ -248,10 +298,10 @@ fn tell(
     let mut header: DataEvent = emit::header(
         caller.ids,
         socket.sock,
-        time,
+        transfer.time,
         start.wrapping_add(skip),
         length - skip,
-        direction,
+        transfer.direction as u8,
     );
     if header_only {
         emit::length(&header);
@@ -266,7 +316,13 @@ fn tell(
     }
     if chunked && let Some(known) = known {
         // What lies before the bytes that are left to capture was counted there.
-        let passed = chunks::pass(&header, buffers, unsafe { &mut *known });
+        let passed = chunks::pass(
+            transfer.slot,
+            &header,
+            &transfer.memory,
+            transfer.skip,
+            unsafe { &mut *known },
+        );
         skip = passed as u32;
         header.position = header.position.wrapping_add(skip);
         header.length = header.length.wrapping_sub(skip);
@@ -274,8 +330,9 @@ fn tell(
             return Some(());
         }
     }
-    let (length, skip) = (header.length, u64::from(skip));
-    let captured = emit::data(&header, buffers, skip);
+    let length = header.length;
+    let skip = transfer.skip + u64::from(skip);
+    let captured = emit::data(transfer.slot, &header, &transfer.memory, skip);
     count(counter::CAPTURED_BYTES, captured);
     if captured != u64::from(length) {
         count(counter::UNCAPTURED_BYTES, u64::from(length) - captured);
@@ -297,7 +354,7 @@ fn origins_before(connection: &Connection, way: usize, start: u32) -> [u32; 2] {
 #[inline(always)]
 pub fn opened(caller: &Caller, socket: &Socket, opener: u8, time: u64) -> Option<()> {
     // connect(2) on a socket that was connected before.
-    if let Some(before) = CONNECTIONS.get_ptr(socket.sock)
+    if let Some(before) = CONNECTIONS.get_ptr(&socket.sock)
         && unsafe { (*before).over } != 0
     {
         close(unsafe { &*before }, socket.sock, caller.ids.1);
@@ -322,7 +379,7 @@ pub fn close(connection: &Connection, sock: u64, tgid: u32) {
     };
     // One that was not announced, for want of room, would be taken for an older one at this address.
     let announced = connection.announced != 0;
-    if CONNECTIONS.remove(sock).is_ok() && announced {
+    if CONNECTIONS.remove(&sock).is_ok() && announced {
         emit::event(&event);
     }
 }
@@ -348,7 +405,7 @@ fn is_done(connection: &Connection, sock: u64) -> Option<bool> {
 /// A direction has ended: a read returned 0, or shutdown(2).
 #[inline(always)]
 pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
-    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(&sock) else {
         return;
     };
     let connection = unsafe { &*connection };

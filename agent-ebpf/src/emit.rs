@@ -1,112 +1,36 @@
 //! Events into the ring buffer.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
-use aya_ebpf::helpers::bpf_probe_read_user_buf;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::PerCpuArray;
-use redwire_common::{CALL_BUFFERS, CALL_PIECES, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter, kind};
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use core::arch::asm;
+use redwire_common::{CALL_PIECES, CALL_STEPS, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter, kind};
 
 use crate::maps::{EVENTS, UNANNOUNCED, count, setting};
+use crate::memory::Memory;
+use crate::scratch::{self, Slot};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
-/// Where an event is put together.
-#[repr(C)]
-pub struct Scratch {
-    header: DataEvent,
-    /// One piece; twice as long for the verifier, which adds the bounds of offset and length.
-    bytes: [u8; 2 * PIECE],
-    walk: Walk,
-}
-
-#[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
-/// How far a call is handed over. In a map and not in registers, so that the verifier sees the same state in each
-/// turn of the loop.
+/// How far a call is handed over. In a map and not in registers (see `scratch`).
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Walk {
-    buffers: Buffers,
+pub struct Walk {
+    memory: Memory,
     /// Bytes at the front that are not wanted.
     skip: u64,
-    /// Bytes of the call behind those in `bytes`.
+    /// Bytes of the call not handed over yet.
     left: u64,
-    /// Bytes in `bytes`.
-    filled: u64,
     captured: u64,
     /// Full pieces that may still be handed over.
     pieces: u64,
 }
 
-const HEADER: usize = size_of::<DataEvent>();
-
-/// The memory of a call: one buffer, or a vector of them.
-#[derive(Clone, Copy)]
-pub struct Buffers {
-    /// Next byte of the buffer at hand.
-    pub base: u64,
-    /// Bytes left in it.
-    pub left: u64,
-    /// Next `struct iovec`.
-    pub vector: u64,
-    /// How many are left.
-    pub count: u64,
-}
-
-impl Buffers {
-    #[inline(always)]
-    pub fn one(base: u64, length: u64) -> Buffers {
-        // What is of no account is not cleared: two zeros in a row are a loop of the compiler's.
-        Buffers {
-            base,
-            left: length,
-            vector: base,
-            count: 0,
-        }
-    }
-
-    #[inline(always)]
-    pub fn vector(vector: u64, count: u64) -> Buffers {
-        Buffers {
-            base: vector,
-            left: 0,
-            vector,
-            count,
-        }
-    }
-
-    #[inline(always)]
-    pub fn none() -> Buffers {
-        Buffers::one(0, 0)
-    }
-
-    /// Goes on to the next buffer where the one at hand is used up. `false` where there is none, or none to be read.
-    #[inline(always)]
-    pub fn refill(&mut self) -> bool {
-        if self.left > 0 {
-            return true;
-        }
-        if self.count == 0 {
-            return false;
-        }
-        let Ok(iovec) = (unsafe { bpf_probe_read_user(self.vector as *const [u64; 2]) }) else {
-            return false;
-        };
-        self.vector += 16;
-        self.count -= 1;
-        [self.base, self.left] = iovec;
-        true
-    }
-
-    /// Passes `n` bytes of the buffer at hand.
-    #[inline(always)]
-    pub fn advance(&mut self, n: u64) {
-        self.base += n;
-        self.left -= n;
-    }
+/// Thread id and thread group id.
+#[inline(always)]
+pub fn ids() -> (u32, u32) {
+    let both = unsafe { bpf_get_current_pid_tgid() };
+    (both as u32, (both >> 32) as u32)
 }
 
 /// Writes an event that must not be late or has no payload; the reader is woken.
@@ -146,48 +70,66 @@ pub fn wake(size: usize) -> u64 {
     BPF_RB_FORCE_WAKEUP
 }
 
-/// The largest event that is written in place, its header included: most requests and many answers fit.
-const IN_PLACE: usize = 2048;
-
-/// Hands over a call of one small buffer. `None` where it is none.
+/// `n` as a register of which the verifier knows that it is no more than `MASK`, one less than a power of two. The
+/// compiler sees no use in this where it knows `n` to be smaller; the verifier, which may know the bound of a copy of
+/// it only, refuses `n` itself.
 #[inline(always)]
-fn small(header: &DataEvent, buffers: &mut Buffers) -> Option<u64> {
-    let length = header.length as usize;
-    if length == 0 || length > IN_PLACE - HEADER {
-        return None;
-    }
-    if !buffers.refill() || buffers.left < length as u64 {
-        return None;
-    }
-    // The size of a reservation has to be known to the verifier. What is not written costs room alone.
-    Some(match length + HEADER {
-        ..=192 => in_place::<[u64; 192 / 8]>(header, buffers.base, length),
-        ..=384 => in_place::<[u64; 384 / 8]>(header, buffers.base, length),
-        ..=768 => in_place::<[u64; 768 / 8]>(header, buffers.base, length),
-        _ => in_place::<[u64; IN_PLACE / 8]>(header, buffers.base, length),
-    })
+pub fn bounded<const MASK: i32>(n: u64) -> u64 {
+    let mut n = n;
+    unsafe { asm!("{0} &= {mask}", inout(reg) n, mask = const MASK, options(pure, nomem, nostack)) };
+    n
 }
 
-/// Reserves an event of the size of `T` and reads `length` bytes at `base` into it.
+/// An event with room for less than `N` bytes of payload. The size of a reservation has to be known to the verifier;
+/// what is not written costs room alone.
+#[repr(C)]
+struct Record<const N: usize> {
+    header: DataEvent,
+    bytes: [u8; N],
+}
+
+/// Hands over `length` bytes, less than `N`, of the buffer at hand. How many were readable.
 #[inline(always)]
-fn in_place<T: 'static>(header: &DataEvent, base: u64, length: usize) -> u64 {
-    let wake = wake(size_of::<T>());
-    let Some(mut record) = EVENTS.reserve::<T>(0) else {
+fn record<const N: usize, const MASK: i32>(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
+    const { assert!(N == MASK as usize + 1 && N % 8 == 0) };
+    let wake = wake(size_of::<Record<N>>());
+    let Some(mut record) = EVENTS.reserve::<Record<N>>(0) else {
         count(counter::LOST_EVENTS, 1);
-        count(counter::LOST_BYTES, length as u64);
+        count(counter::LOST_BYTES, length);
         return 0;
     };
-    if length > size_of::<T>() - HEADER {
-        record.discard(BPF_RB_NO_WAKEUP);
-        return 0;
-    }
-    let event = record.as_mut_ptr().cast::<u8>();
-    let bytes = unsafe { core::slice::from_raw_parts_mut(event.add(HEADER), length) };
-    let read = unsafe { bpf_probe_read_user_buf(base as *const u8, bytes) }.is_ok();
+    let event = record.as_mut_ptr();
+    let read = unsafe { memory.read((&raw mut (*event).bytes).cast(), bounded::<MASK>(length)) };
     let captured = if read { length as u32 } else { 0 };
-    unsafe { event.cast::<DataEvent>().write(DataEvent { captured, ..*header }) };
+    unsafe { (&raw mut (*event).header).write(DataEvent { captured, ..*header }) };
     record.submit(wake);
     u64::from(captured)
+}
+
+/// [`record`] of the size that fits, for up to [`PIECE`] bytes.
+#[inline(always)]
+fn piece(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
+    match length {
+        ..0x400 => small(header, memory, length),
+        ..0x800 => record::<0x800, 0x7ff>(header, memory, length),
+        ..0x1000 => record::<0x1000, 0xfff>(header, memory, length),
+        ..0x2000 => record::<0x2000, 0x1fff>(header, memory, length),
+        _ => record::<0x4000, 0x3fff>(header, memory, length),
+    }
+}
+
+/// Below this, a call of one buffer is handed over without a walk: most requests and many answers are.
+const SMALL: u64 = 0x400;
+
+/// [`record`] of the size that fits, for less than [`SMALL`] bytes.
+#[inline(always)]
+fn small(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
+    match length {
+        ..0x80 => record::<0x80, 0x7f>(header, memory, length),
+        ..0x100 => record::<0x100, 0xff>(header, memory, length),
+        ..0x200 => record::<0x200, 0x1ff>(header, memory, length),
+        _ => record::<0x400, 0x3ff>(header, memory, length),
+    }
 }
 
 /// Tells user space of `header.length` bytes that went, without handing them over.
@@ -199,38 +141,34 @@ pub fn length(header: &DataEvent) -> bool {
 /// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not
 /// cover. Returns how many bytes of payload it handed over.
 #[inline(never)]
-pub fn data(header: &DataEvent, buffers: &Buffers, skip: u64) -> u64 {
-    let mut buffers = *buffers;
-    if skip == 0
-        && let Some(captured) = small(header, &mut buffers)
-    {
-        return captured;
+pub fn data(slot: u32, header: &DataEvent, memory: &Memory, skip: u64) -> u64 {
+    let mut memory = *memory;
+    let length = u64::from(header.length);
+    if length < SMALL && memory.refill() && memory.left >= skip + length {
+        memory.advance(skip);
+        return small(header, &memory, length);
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(state) = scratch::slot(slot) else {
         return 0;
     };
-    let scratch = unsafe { &mut *scratch };
-    scratch.header = *header;
+    let state = unsafe { &mut *state };
+    state.header = *header;
     let walk = Walk {
-        buffers,
+        memory,
         skip,
-        left: u64::from(header.length),
-        filled: 0,
+        left: length,
         captured: 0,
         pieces: pieces() as u64,
     };
-    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
-    for _ in 0..CALL_BUFFERS + CALL_PIECES {
-        if redwire_step() == 0 {
+    unsafe { (&raw mut state.walk).write_volatile(walk) };
+    for _ in 0..CALL_STEPS {
+        if redwire_step(slot) == 0 {
             break;
         }
     }
-    let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
-    flush(scratch, &mut walk);
-    if walk.left > 0 || header.length == 0 {
-        scratch.header.length = walk.left as u32;
-        scratch.header.captured = 0;
-        output(scratch, 0, walk.left);
+    let walk = unsafe { (&raw const state.walk).read_volatile() };
+    if walk.left > 0 {
+        hole(state, walk.left);
     }
     walk.captured
 }
@@ -246,84 +184,56 @@ fn pieces() -> usize {
     }
 }
 
-/// [`step`] as a global function: those are verified once, not once a turn of the loop that calls them
-/// (Linux 5.6, kernel/bpf/verifier.c, `do_check_subprogs`).
+/// [`step`] as a global function (see `scratch`). 0 where the walk is over.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn redwire_step() -> u64 {
-    match SCRATCH.get_ptr_mut(0) {
-        Some(scratch) => u64::from(step(unsafe { &mut *scratch })),
+extern "C" fn redwire_step(slot: u32) -> u64 {
+    match scratch::slot(slot) {
+        Some(slot) => u64::from(step(unsafe { &mut *slot })),
         None => 0,
     }
 }
 
-/// Takes one step: the next buffer, or the next piece of one. `false` where nothing more can be handed over.
+/// Takes one step: what is left of a buffer, or a piece of it. `false` where nothing more can be handed over.
 #[inline(always)]
-fn step(scratch: &mut Scratch) -> bool {
-    let mut walk = unsafe { (&raw const scratch.walk).read_volatile() };
-    if walk.left == 0 {
+fn step(slot: &mut Slot) -> bool {
+    let mut walk = unsafe { (&raw const slot.walk).read_volatile() };
+    if walk.left == 0 || !walk.memory.refill() {
         return false;
     }
-    if !walk.buffers.refill() {
-        return false;
-    }
-    let unwanted = walk.skip.min(walk.buffers.left);
+    let unwanted = walk.skip.min(walk.memory.left);
     walk.skip -= unwanted;
-    walk.buffers.advance(unwanted);
+    walk.memory.advance(unwanted);
     let tail = CALL_TAIL as u64;
     if walk.pieces == 0 && walk.left > tail {
-        flush(scratch, &mut walk);
-        let hole = (walk.left - tail).min(walk.buffers.left);
-        walk.buffers.advance(hole);
-        walk.left -= hole;
-        scratch.header.position = scratch.header.position.wrapping_add(hole as u32);
+        let unwanted = (walk.left - tail).min(walk.memory.left);
+        walk.memory.advance(unwanted);
+        walk.left -= unwanted;
+        hole(slot, unwanted);
     }
-    let at = walk.filled as usize;
-    let room = PIECE as u64 - walk.filled;
-    let size = walk.left.min(walk.buffers.left).min(room) as usize;
-    if size > 0 && size <= PIECE && at < PIECE {
-        let bytes = unsafe { scratch.bytes.get_unchecked_mut(at..at + size) };
-        if unsafe { bpf_probe_read_user_buf(walk.buffers.base as *const u8, bytes) }.is_err() {
-            return false;
+    let size = walk.left.min(walk.memory.left).min(PIECE as u64);
+    if size > 0 {
+        slot.header.length = size as u32;
+        walk.captured += piece(&slot.header, &walk.memory, size);
+        slot.header.position = slot.header.position.wrapping_add(size as u32);
+        walk.memory.advance(size);
+        walk.left -= size;
+        if size == PIECE as u64 {
+            walk.pieces = walk.pieces.saturating_sub(1);
         }
-        walk.buffers.advance(size as u64);
-        walk.left -= size as u64;
-        walk.filled += size as u64;
     }
-    if walk.filled >= PIECE as u64 {
-        walk.pieces = walk.pieces.saturating_sub(1);
-        flush(scratch, &mut walk);
-    }
-    unsafe { (&raw mut scratch.walk).write_volatile(walk) };
+    unsafe { (&raw mut slot.walk).write_volatile(walk) };
     true
 }
 
-/// Hands over what is in `bytes`.
+/// Tells of `length` bytes that are not handed over.
 #[inline(always)]
-fn flush(scratch: &mut Scratch, walk: &mut Walk) {
-    let size = walk.filled as usize;
-    if size == 0 || size > PIECE {
-        return;
-    }
-    scratch.header.length = size as u32;
-    scratch.header.captured = size as u32;
-    if output(scratch, size, size as u64) {
-        walk.captured += size as u64;
-    }
-    scratch.header.position = scratch.header.position.wrapping_add(size as u32);
-    walk.filled = 0;
-}
-
-/// Writes the header and `size` bytes behind it; what does not get through is counted as `length` bytes.
-#[inline(always)]
-fn output(scratch: &Scratch, size: usize, length: u64) -> bool {
-    let record = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), HEADER + size) };
-    let written = EVENTS.output::<[u8]>(record, wake(HEADER + size)).is_ok();
-    if !written {
-        count(counter::LOST_EVENTS, 1);
+fn hole(slot: &mut Slot, length: u64) {
+    slot.header.length = length as u32;
+    if !event(&slot.header) {
         count(counter::LOST_BYTES, length);
     }
-    written
+    slot.header.position = slot.header.position.wrapping_add(length as u32);
 }
 
 /// The header of [`kind::DATA`] for a whole call.

@@ -20,15 +20,42 @@ pub fn read<T>(base: u64, offset: usize) -> Option<T> {
     unsafe { bpf_probe_read_kernel((base as usize).wrapping_add(offset) as *const T) }.ok()
 }
 
-/// A socket behind a file descriptor.
+/// A socket.
 #[derive(Clone, Copy)]
 pub struct Socket {
     /// Address of the `struct sock`.
     pub sock: u64,
     /// Address of the `struct socket`.
     pub socket: u64,
-    /// Address of the `struct file`.
+    /// Address of the `struct file`, where it was found by a descriptor.
     pub file: u64,
+}
+
+impl Socket {
+    /// The socket of a `struct sock`.
+    #[inline(always)]
+    pub fn of_sock(sock: u64) -> Option<Socket> {
+        let socket = read(sock, offset!(sock_socket))?;
+        Some(Socket {
+            sock,
+            socket,
+            file: 0,
+        })
+    }
+
+    /// The socket at a `struct socket`.
+    #[inline(always)]
+    pub fn of_socket(socket: u64) -> Option<Socket> {
+        let sock: u64 = read(socket, offset!(socket_sk))?;
+        if sock == 0 {
+            return None;
+        }
+        Some(Socket {
+            sock,
+            socket,
+            file: 0,
+        })
+    }
 }
 
 /// The current process' table of descriptors: how many it has, and where they are.
@@ -95,10 +122,12 @@ pub fn inode(socket: &Socket) -> Option<u64> {
 /// Whether this is a TCP or unix stream socket, and its family.
 #[inline(always)]
 pub fn stream_family(socket: &Socket) -> Option<u16> {
-    let inode: u64 = read(socket.file, offset!(file_inode))?;
-    let mode: u16 = read(inode, offset!(inode_mode))?;
-    if mode & S_IFMT != S_IFSOCK {
-        return None;
+    if socket.file != 0 {
+        let inode: u64 = read(socket.file, offset!(file_inode))?;
+        let mode: u16 = read(inode, offset!(inode_mode))?;
+        if mode & S_IFMT != S_IFSOCK {
+            return None;
+        }
     }
     let kind: u16 = read(socket.sock, offset!(sock_type))?;
     if kind != SOCK_STREAM {

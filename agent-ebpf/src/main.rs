@@ -1,20 +1,22 @@
-//! The kernel programs of Redwire's `tracepoint` backend: one file per hook family.
+//! The kernel programs of Redwire: `hooks` has one file per hook family, over shared selection, connections and events.
 //!
-//! They follow a few system calls of the selected processes, resolve file descriptors to sockets and hand payload to
-//! user space as [`redwire_common`] lays it out. Nothing is parsed here.
+//! They see what selected processes move through sockets, and hand it to user space as [`redwire_common`] lays it out.
+//! Of three backends that see the same (`fentry`, `kprobe`, `tracepoint`), one is loaded. Nothing is parsed here.
 #![no_std]
 #![no_main]
+#![expect(unstable_features, reason = "asm_experimental_arch: see `emit::bounded`")]
+#![feature(asm_experimental_arch)]
 
-mod arch;
 mod calls;
 mod chunks;
 mod connection;
 mod emit;
-mod floor;
+mod hooks;
 mod kernel;
 mod maps;
-mod process;
-mod tcp_state;
+mod memory;
+mod scratch;
+mod thread;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use core::arch::asm;
 use redwire_common::{
     ConnectionState, Executable, NOT_NEEDED_SLOTS, NotNeeded, Offsets, PROCESSES_PER_ENTRY, ProcessFlags,
     ProcessState, Settings, counter,
@@ -60,20 +61,15 @@ pub static CONNECTIONS: LruHashMap<u64, ConnectionState> = LruHashMap::with_max_
 #[map]
 pub static NOT_NEEDED: Array<NotNeeded> = Array::with_max_entries(NOT_NEEDED_SLOTS, 0);
 
-/// Entries of [`BEGUN`].
-pub const BEGUN_SLOTS: u32 = 32_768;
-
-/// The latest call that writes, by thread id modulo the number of slots.
+/// The arguments of a kernel function for the probe at its return, by thread and function.
 #[map]
-pub static BEGUN: Array<Begun> = Array::with_max_entries(BEGUN_SLOTS, 0);
+pub static ARGUMENTS: LruHashMap<u64, Arguments> = LruHashMap::with_max_entries(16_384, 0);
 
-/// A begun call.
+/// Arguments of a kernel function, and when it was called.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Begun {
-    pub tid: u32,
-    /// Its number.
-    pub call: u32,
+pub struct Arguments {
+    pub args: [u64; 5],
     pub time: u64,
 }
 
@@ -87,8 +83,9 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 /// Adds to a counter of this CPU.
 #[inline(always)]
 pub fn count(index: u32, n: u64) {
+    // Atomic: a program that adds can be preempted by another that does.
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
-        unsafe { *value += n };
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) n, options(nostack)) };
     }
 }
 

@@ -149,7 +149,8 @@ fn per_call(per_turn: u32, mut call: impl FnMut(u32)) -> f64 {
 }
 
 fn source(selected: bool) -> Result<Source> {
-    let mut source = Source::load(&Options {
+    let mut source = Source::open(&Options {
+        hooks: None,
         btf: offsets::KERNEL_BTF.into(),
         ring_bytes: 64 << 20,
         by_environment: true,
@@ -158,7 +159,6 @@ fn source(selected: bool) -> Result<Source> {
         follow: true,
         kernel_log: false,
     })?;
-    source.attach()?;
     if selected {
         source.select(ProcessId(std::process::id()), verdict::PID)?;
     }

@@ -2,6 +2,7 @@
 
 use crate::config::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 use std::path::PathBuf;
 
 /// Observes the HTTP, gRPC, database and messaging traffic of processes that opted in, and exports it as
@@ -133,6 +134,9 @@ pub struct Run {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureArgs {
+    /// How the kernel is hooked [default: auto]
+    #[arg(long, value_enum, value_name = "BACKEND", env = "REDWIRE_HOOKS")]
+    pub hooks: Option<Hooks>,
     /// Size of the ring buffer between kernel and agent: a power of two, at least 64KiB [default: 8MiB]
     #[arg(long, value_name = "SIZE", env = "REDWIRE_RING_BUFFER")]
     pub ring_buffer: Option<ByteSize>,
@@ -142,6 +146,20 @@ pub struct CaptureArgs {
     /// Let the kernel programs log (at --log debug)
     #[arg(long, env = "REDWIRE_KERNEL_LOG")]
     pub kernel_log: bool,
+}
+
+/// What `--hooks` may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hooks {
+    /// The first of the others that the kernel allows.
+    Auto,
+    /// Trampolines on the kernel's socket functions: cheapest.
+    Fentry,
+    /// Kprobes on the same functions, and on their returns.
+    Kprobe,
+    /// Raw tracepoints on system calls: sees no io_uring.
+    Tracepoint,
 }
 
 /// `redwire replay`

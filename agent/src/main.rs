@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => command::replay::run(&args).map(ExitCode::from),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("redwire: {}", command::check::short(&error));
+        eprintln!("redwire: {error:#}");
         ExitCode::FAILURE
     })
 }

@@ -2,9 +2,10 @@
 
 use crate::cli::Check;
 use crate::config::{File, Selection};
+use crate::source::ebpf::backend::{self, BACKENDS};
+use crate::source::ebpf::kernel::Kernel;
 use crate::source::ebpf::{Source, offsets};
-use anyhow::Result;
-use std::path::Path;
+use anyhow::{Result, anyhow};
 
 /// Capabilities (capabilities(7)) by their number.
 const CAPABILITIES: &[(u32, &str)] = &[
@@ -75,38 +76,39 @@ pub fn run(args: &Check) -> Result<bool> {
     line(missing.is_empty(), "capabilities", found);
 
     let options = super::capture(&args.capture, &File::default(), &Selection::default())?;
-    match offsets::read(Path::new(&options.btf)) {
-        Ok(_) => line(true, "BTF", options.btf.display().to_string()),
-        Err(error) => line(false, "BTF", format!("{error:#}")),
+    let kernel = Kernel::running();
+    let layout = match offsets::read(&options.btf, &backend::optional_functions()) {
+        Ok(layout) => {
+            line(true, "BTF", options.btf.display().to_string());
+            Some(layout)
+        }
+        Err(error) => {
+            line(false, "BTF", format!("{error:#}"));
+            None
+        }
+    };
+    let mut taken = None;
+    for candidate in BACKENDS {
+        let found = match &layout {
+            None => Err(anyhow!("no BTF")),
+            Some(layout) => Source::of(candidate, &options, &kernel, layout),
+        };
+        let what = format!("backend {candidate}");
+        match found {
+            Ok(source) => {
+                drop(source);
+                if taken.is_none() && options.hooks.is_none_or(|only| only == candidate) {
+                    taken = Some(candidate);
+                }
+                println!("{:5} {what:24} all programs load and attach", "ok");
+            }
+            Err(error) => println!("{:5} {what:24} {error:#}", "no"),
+        }
     }
-    let programs = Source::load(&options).and_then(|mut source| source.attach());
-    match programs {
-        Ok(()) => line(
-            true,
-            "backend tracepoint",
-            "all programs load and attach".to_owned(),
-        ),
-        Err(error) => line(false, "backend tracepoint", short(&error)),
-    }
-    println!(
-        "{:5} {:24} {}",
-        "",
-        "backend taken",
-        if well { "tracepoint" } else { "none" }
-    );
+    let well = well && taken.is_some();
+    let taken = taken.map_or_else(|| "none".to_owned(), |backend| backend.to_string());
+    println!("{:5} {:24} {taken}", if well { "" } else { "FAIL" }, "backend taken");
     Ok(well)
-}
-
-/// An error of the kernel's verifier is thousands of lines long: its head and its end tell.
-pub fn short(error: &anyhow::Error) -> String {
-    const HEAD: usize = 3;
-    let text = format!("{error:#}");
-    let lines: Vec<&str> = text.lines().collect();
-    if lines.len() <= 2 * HEAD {
-        return text;
-    }
-    let (head, tail) = (&lines[..HEAD], &lines[lines.len() - HEAD..]);
-    format!("{}\n[…]\n{}", head.join("\n"), tail.join("\n"))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ pub mod ps;
 pub mod replay;
 pub mod run;
 
-use crate::cli::{CaptureArgs, ExportArgs, Histogram, SelectionArgs};
+use crate::cli::{Hooks, CaptureArgs, ExportArgs, Histogram, SelectionArgs};
 use crate::config::{ByteSize, Executable, File, Selection};
+use crate::source::ebpf::backend::Backend;
 use crate::source::ebpf::{Options, offsets};
 use anyhow::{Context as _, Result, bail};
 use redwire_telemetry::{Config, Histograms, OtlpConfig};
@@ -77,6 +78,12 @@ pub fn capture(args: &CaptureArgs, file: &File, selection: &Selection) -> Result
         );
     }
     Ok(Options {
+        hooks: match args.hooks.or(file.capture.hooks) {
+            None | Some(Hooks::Auto) => None,
+            Some(Hooks::Fentry) => Some(Backend::Fentry),
+            Some(Hooks::Kprobe) => Some(Backend::Kprobe),
+            Some(Hooks::Tracepoint) => Some(Backend::Tracepoint),
+        },
         btf: args
             .btf
             .clone()

@@ -3,7 +3,7 @@
 use crate::cli::Run;
 use crate::command::ps::HOW_TO_SELECT;
 use crate::discover::{self, Registry};
-use crate::source::ebpf::Source;
+use crate::source::ebpf::{SKIPPED_RUNS, Source};
 use crate::worker::{Shared, Worker};
 use anyhow::{Context as _, Result, bail};
 use opentelemetry::KeyValue;
@@ -59,11 +59,8 @@ pub fn run(args: &Run) -> Result<()> {
         outputs.table = Some(TableConfig::default());
     }
 
-    let mut source = Source::load(&options)?;
-    tracing::info!(
-        "backend tracepoint: the only one of this version; raw tracepoints on sys_enter and sys_exit"
-    );
-    source.attach()?;
+    let mut source = Source::open(&options)?;
+    tracing::info!("backend {}", source.backend());
     if args.capture.kernel_log {
         source.log(runtime.handle())?;
     }
@@ -145,7 +142,9 @@ const COUNTED: &[(u32, &str, &str)] = &[
     (counter::UNCAPTURED_BYTES, "redwire.capture.bytes", "not_captured"),
     (counter::LOST_BYTES, "redwire.capture.bytes", "ring_full"),
     (counter::LOST_EVENTS, "redwire.capture.events.lost", "ring_full"),
+    (counter::UNSEEN_BYTES, "redwire.capture.bytes", "unseen"),
     (counter::UNPLACED_CALLS, "redwire.capture.events.lost", "unplaced"),
+    (SKIPPED_RUNS, "redwire.capture.events.lost", "skipped"),
     (
         counter::PROCESSES_FULL,
         "redwire.capture.events.lost",
@@ -220,6 +219,11 @@ fn report(shared: &Shared, counters: &Counters) -> Vec<String> {
             counter::UNCAPTURED_BYTES,
             "bytes of payload not captured: beyond the limit per call, or unreadable",
         ),
+        (
+            counter::UNSEEN_BYTES,
+            "bytes of payload went by unseen: a kernel program was skipped, or another process moved them",
+        ),
+        (SKIPPED_RUNS, "runs of kernel programs skipped by the kernel"),
         (
             counter::UNPLACED_CALLS,
             "calls whose position in the stream could not be told",

@@ -1,6 +1,7 @@
 //! The YAML file.
 
 use super::ByteSize;
+use crate::cli::Hooks;
 use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct SelectionPart {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CapturePart {
+    /// How the kernel is hooked.
+    pub hooks: Option<Hooks>,
     /// Size of the ring buffer.
     pub ring_buffer: Option<ByteSize>,
     /// BTF of the running kernel.

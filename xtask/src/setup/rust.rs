@@ -9,7 +9,7 @@ use std::process::Command;
 
 const BPF_LINKER_VERSION: &str = "0.13.0";
 /// The feature of bpf-linker for the LLVM of the toolchain (`rustc -vV`).
-const BPF_LINKER_LLVM: &str = "llvm-22";
+const BPF_LINKER_LLVM: &str = "llvm-23";
 const CARGO_FUZZ_VERSION: &str = "0.13.1";
 
 /// A cargo that is not under the influence of the cargo that runs this program.

@@ -1,7 +1,7 @@
 //! Empty programs on possible sets of hooks: what the hooks cost by themselves. For benchmarks.
 
 use anyhow::{Context as _, Result};
-use aya::programs::TracePoint;
+use aya::programs::{RawTracePoint, TracePoint};
 use aya::{Ebpf, EbpfLoader};
 
 /// A set of hooks.
@@ -39,14 +39,17 @@ const WRITES: &[&str] = &[
 /// # Errors
 /// Where the kernel refuses one, or tracefs is not mounted.
 pub fn attach(hooks: Hooks) -> Result<Ebpf> {
-    let mut ebpf = EbpfLoader::new().btf(None).load(super::PROGRAMS)?;
+    let mut ebpf = EbpfLoader::new().load(super::PROGRAMS)?;
     let raw: &[(&str, &str)] = match hooks {
         Hooks::RawExit | Hooks::RawExitAndWriteEntries => &[("floor_exit", "sys_exit")],
         Hooks::RawBoth => &[("floor_exit", "sys_exit"), ("floor_enter", "sys_enter")],
         Hooks::Exits | Hooks::Both => &[],
     };
     for &(name, tracepoint) in raw {
-        let program = super::program(&mut ebpf, name)?;
+        let program: &mut RawTracePoint = ebpf
+            .program_mut(name)
+            .with_context(|| format!("the build has no kernel program {name}"))?
+            .try_into()?;
         program.load()?;
         program.attach(tracepoint)?;
     }

@@ -1,17 +1,22 @@
 //! The live kernel as a source of connection events: loads the kernel programs, attaches them, reads their ring
 //! buffer.
 
+pub mod backend;
 mod clock;
 mod event;
 pub mod floor;
+pub mod kernel;
 pub mod offsets;
+mod skipped;
 
 use crate::source::ebpf::event::Event;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::RawTracePoint;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use backend::{BACKENDS, Backend, Hook};
 use clock::Clock;
+use kernel::Kernel;
+use offsets::Layout;
 use redwire_common::{
     CloseEvent, ConnectionState, DataEvent, EGRESS, EndEvent, Executable, NotNeeded, OpenEvent,
     PROCESSES_PER_ENTRY, ProcessFlags, ProcessState, Settings, counter, need, not_needed_slot, opener,
@@ -33,20 +38,11 @@ use tokio::io::unix::AsyncFd;
 /// The kernel programs, built by `build.rs`.
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redwire-tracepoint"));
 
-/// Raw tracepoints and the programs on them. Process events come first, so that no process slips through.
-const HOOKS: &[(&str, &str)] = &[
-    ("redwire_fork", "sched_process_fork"),
-    ("redwire_exec", "sched_process_exec"),
-    ("redwire_exit_process", "sched_process_exit"),
-    ("redwire_tcp_state", "inet_sock_set_state"),
-    ("redwire_tcp_destroy", "tcp_destroy_sock"),
-    ("redwire_exit", "sys_exit"),
-    ("redwire_enter", "sys_enter"),
-];
-
 /// How the kernel programs are to be loaded.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The one backend that may be taken; `None` for the best that the kernel allows.
+    pub hooks: Option<Backend>,
     /// BTF of the running kernel.
     pub btf: PathBuf,
     /// Bytes of the ring buffer; a power of two and a multiple of the page size.
@@ -79,9 +75,10 @@ pub trait Processes {
     fn judge(&mut self, process: ProcessId) -> Option<bool>;
 }
 
-/// The kernel programs, loaded.
+/// The kernel programs, loaded and attached.
 pub struct Source {
     ebpf: Ebpf,
+    backend: Backend,
     ring: RingBuf<MapData>,
     processes: BpfHashMap<MapData, u32, ProcessState>,
     selected: Array<MapData, ProcessFlags>,
@@ -96,7 +93,11 @@ pub struct Source {
 
 /// Sums of the kernel programs' counters, in the units of [`redwire_common::counter`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters(pub [u64; counter::COUNT as usize]);
+pub struct Counters(pub [u64; counter::COUNT as usize + 1]);
+
+/// Index into [`Counters`] of the runs of kernel programs that the kernel skipped, behind those that the programs
+/// count.
+pub const SKIPPED_RUNS: u32 = counter::COUNT;
 
 impl Counters {
     /// One of [`redwire_common::counter`].
@@ -106,44 +107,72 @@ impl Counters {
 }
 
 impl Source {
-    /// Loads the kernel programs; nothing runs yet.
+    /// Loads and attaches the kernel programs of the best backend that the kernel allows. They are gone with this
+    /// process, however it ends: their links are file descriptors.
     ///
     /// # Errors
-    /// Where BTF, privilege or the kernel's policy is missing.
-    pub fn load(options: &Options) -> Result<Source> {
-        let offsets = offsets::read(&options.btf)?;
-        let settings = Settings {
-            by_environment: u32::from(options.by_environment),
-            by_executable: u32::from(options.by_executable),
-            typed: u32::from(offsets::kernel_has_typed_pointers()),
-            by_port: u32::from(!options.ports.is_empty()),
-            follow: u32::from(options.follow),
-            agent: std::process::id(),
-            // All CPUs together fill a sixteenth before the reader is woken.
-            wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
-            scarce_from: options.ring_bytes / 4 * 3,
-        };
+    /// Where BTF, privilege or the kernel's policy is missing: what each backend was refused for.
+    pub fn open(options: &Options) -> Result<Source> {
+        let kernel = Kernel::running();
+        let layout = offsets::read(&options.btf, &backend::optional_functions())?;
+        let mut refused = Vec::new();
+        for backend in BACKENDS {
+            if options.hooks.is_some_and(|only| only != backend) {
+                continue;
+            }
+            match Source::of(backend, options, &kernel, &layout) {
+                Ok(source) => {
+                    for (other, why) in &refused {
+                        let why = format!("{why:#}");
+                        tracing::info!("not backend {other}: {}", why.lines().next().unwrap_or_default());
+                    }
+                    return Ok(source);
+                }
+                Err(error) => refused.push((backend, error)),
+            }
+        }
+        let refused: Vec<String> = refused
+            .into_iter()
+            .map(|(backend, error)| format!("backend {backend}: {error:#}"))
+            .collect();
+        bail!("{}", refused.join("\n"))
+    }
+
+    /// As [`Source::open`], for one backend. Nothing stays attached where a part of it is refused.
+    ///
+    /// # Errors
+    /// What it was refused for.
+    pub fn of(backend: Backend, options: &Options, kernel: &Kernel, layout: &Layout) -> Result<Source> {
+        if let Some(why) = backend.denied(kernel) {
+            bail!("not on kernel {}: {why}", kernel.release);
+        }
+        let hooks = backend.hooks(kernel, &layout.functions);
+        let settings = settings(options, kernel, layout, backend.has_twins(kernel));
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .override_global("OFFSETS", &offsets, true)
+            .override_global("OFFSETS", &layout.offsets, true)
             .override_global("SETTINGS", &settings, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(PROGRAMS)
             .context("loading the kernel programs' maps")?;
-        for &(name, _) in HOOKS {
-            program(&mut ebpf, name)?
-                .load()
-                .with_context(|| format!("the kernel refuses program {name}"))?;
-        }
+        // Only trampolines are attached by type.
+        let btf = match backend {
+            Backend::Fentry => Some(
+                Btf::parse_file(&options.btf, Endianness::default())
+                    .with_context(|| options.btf.display().to_string())?,
+            ),
+            _ => None,
+        };
+        backend::load(&mut ebpf, &hooks, btf.as_ref())?;
+        drop(btf);
         let mut ports: BpfHashMap<_, u16, u8> = BpfHashMap::try_from(take(&mut ebpf, "PORTS")?)?;
         for port in &options.ports {
             ports
-                .insert(port, 1, 0)
+                .insert(port, &1, 0)
                 .with_context(|| format!("selecting port {port}"))?;
         }
-        Ok(Source {
+        let mut source = Source {
             ring: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
             processes: BpfHashMap::try_from(take(&mut ebpf, "PROCESSES")?)?,
             selected: Array::try_from(take(&mut ebpf, "SELECTED")?)?,
@@ -152,22 +181,21 @@ impl Source {
             connections: BpfHashMap::try_from(take(&mut ebpf, "CONNECTIONS")?)?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?,
             ebpf,
+            backend,
             inodes: HashMap::new(),
             clock: Clock::new(),
-        })
+        };
+        source.attach(&hooks)?;
+        Ok(source)
     }
 
-    /// Attaches the programs. They are gone with this process, however it ends: their links are file descriptors.
-    ///
-    /// # Errors
-    /// Where the kernel refuses one.
-    pub fn attach(&mut self) -> Result<()> {
-        for &(name, tracepoint) in HOOKS {
-            program(&mut self.ebpf, name)?
-                .attach(tracepoint)
-                .with_context(|| format!("attaching to raw tracepoint {tracepoint}"))?;
-        }
-        Ok(())
+    fn attach(&mut self, hooks: &[Hook]) -> Result<()> {
+        backend::attach(&mut self.ebpf, hooks)
+    }
+
+    /// The backend that was taken.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Passes what the kernel programs log to `tracing`.
@@ -195,7 +223,7 @@ impl Source {
     pub fn select(&mut self, process: ProcessId, selected_by: u32) -> Result<()> {
         let mut state = self.processes.get(&process.0, 0).unwrap_or_default();
         state.selected_by |= selected_by;
-        self.processes.insert(process.0, state, 0).with_context(|| {
+        self.processes.insert(&process.0, &state, 0).with_context(|| {
             format!(
                 "selecting process {}: the table of selected processes is full",
                 process.0
@@ -209,7 +237,7 @@ impl Source {
             for (pid, flag) in (entry * PROCESSES_PER_ENTRY..).zip(&mut flags) {
                 *flag = u8::from(self.processes.get(&pid, 0).is_ok());
             }
-            self.selected.set(entry, flags, 0)?;
+            self.selected.set(entry, &flags, 0)?;
             let complete = (entry * PROCESSES_PER_ENTRY..).zip(self.selected.get(&entry, 0)?);
             if complete
                 .take(flags.len())
@@ -247,6 +275,7 @@ impl Source {
                 .map_or(0, |values| values.iter().sum())
         };
         let mut counters = Counters(std::array::from_fn(|index| sum(index as u32)));
+        counters.0[SKIPPED_RUNS as usize] = skipped::runs(&self.ebpf);
         // What the kernel programs count as uncaptured holds what the ring buffer had no room for.
         let lost = counters.get(counter::LOST_BYTES);
         let uncaptured = &mut counters.0[counter::UNCAPTURED_BYTES as usize];
@@ -359,7 +388,7 @@ impl Source {
             if self.executables.get(&executable, 0).is_err() {
                 let judged = processes.judge(process);
                 if let Some(judged) = judged {
-                    let _ = self.executables.insert(executable, u32::from(judged), 0);
+                    let _ = self.executables.insert(&executable, &u32::from(judged), 0);
                 }
                 if judged == Some(true) {
                     selected |= self.select(process, redwire_common::verdict::EXECUTABLE).is_ok();
@@ -401,15 +430,34 @@ impl Source {
             Need::Nothing => (need::NOTHING, 0),
         };
         // Another connection's entry is lost here, which costs bytes that nobody needs, and no transaction.
-        let _ = self.not_needed.set(slot, value, 0);
+        let _ = self.not_needed.set(slot, &value, 0);
     }
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
-    let Some(program) = ebpf.program_mut(name) else {
-        bail!("the build has no kernel program {name}")
-    };
-    Ok(program.try_into()?)
+fn settings(options: &Options, kernel: &Kernel, layout: &Layout, twins: bool) -> Settings {
+    let [ubuf, iovec, bvec] = layout.iter_kinds.map(|kind| kind.unwrap_or(u32::MAX));
+    let symbols = offsets::symbols(["vmemmap_base", "page_offset_base"]);
+    Settings {
+        by_environment: u32::from(options.by_environment),
+        by_executable: u32::from(options.by_executable),
+        typed: u32::from(kernel.has_typed_pointers()),
+        by_port: u32::from(!options.ports.is_empty()),
+        follow: u32::from(options.follow),
+        agent: std::process::id(),
+        // All CPUs together fill a sixteenth before the reader is woken.
+        wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus.get()),
+        scarce_from: options.ring_bytes / 4 * 3,
+        twins: u32::from(twins),
+        nonblock: u32::from(layout.nonblock),
+        iter_mask: layout.iter_mask,
+        iter_ubuf: ubuf,
+        iter_iovec: iovec,
+        iter_bvec: bvec,
+        page_struct: layout.page_struct,
+        padding: 0,
+        vmemmap_base: symbols[0],
+        page_offset_base: symbols[1],
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

@@ -1,25 +1,39 @@
-//! Offsets of kernel struct members, from the running kernel's BTF.
+//! Offsets of kernel struct members and what else differs between kernels, from the running kernel's BTF.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use btf_rs::{Backend, Btf, Type};
 use redwire_common::Offsets;
+use std::fs::File;
+use std::io::{self, BufRead as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::path::Path;
 
 /// Where the kernel shows its BTF (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Reads the offsets from the BTF at `path`.
+/// What of kernel types the kernel programs have to know.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Of members.
+    pub offsets: Offsets,
+    /// `tcp_recvmsg` has an argument `nonblock` (before Linux 5.19).
+    pub nonblock: bool,
+    /// What of an iterator's type tells its kind.
+    pub iter_mask: u32,
+    /// `ITER_UBUF`, `ITER_IOVEC` and `ITER_BVEC`, where the kernel has them.
+    pub iter_kinds: [Option<u32>; 3],
+    /// Size of `struct page`, in bytes.
+    pub page_struct: u32,
+    /// Those of the functions asked for that the kernel has.
+    pub functions: Vec<&'static str>,
+}
+
+/// Reads the layout from the BTF at `path`.
 ///
 /// # Errors
 /// Where there is no BTF, or a member is not where any supported kernel has it.
-pub fn read(path: &Path) -> Result<Offsets> {
-    let btf = Btf::from_file_with_backend(path, Backend::Mmap).map_err(|error| {
-        anyhow!(
-            "{}: no BTF of this kernel ({error}); Redwire needs a kernel built with CONFIG_DEBUG_INFO_BTF=y \
-             (distribution kernels since about 5.10 are), or a file with its BTF by --btf",
-            path.display()
-        )
-    })?;
+pub fn read(path: &Path, functions: &[&'static str]) -> Result<Layout> {
+    let btf = open(path)?;
     let at = |structure: &str, member: &str| -> Result<u32> {
         offset(&btf, structure, member)?.with_context(|| {
             format!(
@@ -33,7 +47,13 @@ pub fn read(path: &Path) -> Result<Offsets> {
     if at("socket", "sk")? != at("socket", "file")? + 8 {
         bail!("struct socket: sk is not behind file; this kernel is not supported yet");
     }
-    Ok(Offsets {
+    // Linux 5.14 gave the kind a member of its own, and 6.4 another name to the vector.
+    let split = offset(&btf, "iov_iter", "iter_type")?;
+    let either = |first: &str, second: &str| -> Result<u32> {
+        offset(&btf, "iov_iter", first)?.map_or_else(|| at("iov_iter", second), Ok)
+    };
+    let kind = |name| enumerator(&btf, "iter_type", name);
+    let offsets = Offsets {
         task_files: at("task_struct", "files")?,
         task_mm: at("task_struct", "mm")?,
         task_tgid: at("task_struct", "tgid")?,
@@ -76,7 +96,94 @@ pub fn read(path: &Path) -> Result<Offsets> {
         mm_env_start: at("mm_struct", "env_start")?,
         mm_env_end: at("mm_struct", "env_end")?,
         mm_exe_file: at("mm_struct", "exe_file")?,
+        sock_socket: at("sock", "sk_socket")?,
+        socket_sk: at("socket", "sk")?,
+        msghdr_msg_iter: at("msghdr", "msg_iter")?,
+        iov_iter_type: split.map_or_else(|| at("iov_iter", "type"), Ok)?,
+        iov_iter_iov_offset: at("iov_iter", "iov_offset")?,
+        iov_iter_iov: either("__iov", "iov")?,
+    };
+    Ok(Layout {
+        offsets,
+        nonblock: parameters(&btf, "tcp_recvmsg")?
+            .is_some_and(|names| names.iter().any(|name| name == "nonblock")),
+        // Before, the lowest bit was the direction.
+        iter_mask: if split.is_some() { 0xff } else { 0xfe },
+        iter_kinds: [kind("ITER_UBUF")?, kind("ITER_IOVEC")?, kind("ITER_BVEC")?],
+        page_struct: size(&btf, "page")?,
+        functions: functions
+            .iter()
+            .copied()
+            .filter(|name| parameters(&btf, name).is_ok_and(|found| found.is_some()))
+            .collect(),
     })
+}
+
+fn open(path: &Path) -> Result<Btf> {
+    let copied = copy(path).with_context(|| {
+        format!(
+            "{}: no BTF of this kernel; Redwire needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (distribution \
+             kernels since about 5.10 are), or a file with its BTF by --btf",
+            path.display()
+        )
+    })?;
+    let copy = format!("/proc/self/fd/{}", copied.as_raw_fd());
+    Btf::from_file_with_backend(copy, Backend::Mmap)
+        .map_err(|error| anyhow!("{}: this is no BTF of a kernel: {error}", path.display()))
+}
+
+/// A copy in memory: kernels before about 6.15 let their BTF be read, and refuse to map it.
+fn copy(path: &Path) -> io::Result<File> {
+    let mut from = File::open(path)?;
+    // SAFETY: a name that ends with a zero byte; the result is checked.
+    let fd = unsafe { libc::memfd_create(c"btf".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else has.
+    let mut to = unsafe { File::from_raw_fd(fd) };
+    io::copy(&mut from, &mut to)?;
+    Ok(to)
+}
+
+/// The value of an enumerator; `None` where the kernel has none of that name.
+fn enumerator(btf: &Btf, name: &str, member: &str) -> Result<Option<u32>> {
+    for found in btf.resolve_types_by_name(name).unwrap_or_default() {
+        let Type::Enum(found) = found else { continue };
+        for candidate in &found.members {
+            if btf.resolve_name(candidate)? == member {
+                return Ok(Some(candidate.val()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Size in bytes of a struct.
+fn size(btf: &Btf, name: &str) -> Result<u32> {
+    let types = btf.resolve_types_by_name(name).unwrap_or_default();
+    types
+        .iter()
+        .find_map(|found| match found {
+            Type::Struct(found) => u32::try_from(found.size()).ok(),
+            _ => None,
+        })
+        .with_context(|| format!("BTF has no struct {name}"))
+}
+
+/// Names of a function's parameters; `None` where the kernel has no such function.
+fn parameters(btf: &Btf, name: &str) -> Result<Option<Vec<String>>> {
+    for found in btf.resolve_types_by_name(name).unwrap_or_default() {
+        let Type::Func(function) = found else { continue };
+        if let Type::FuncProto(prototype) = btf.resolve_chained_type(&function)? {
+            let names = prototype
+                .parameters
+                .iter()
+                .map(|parameter| btf.resolve_name(parameter).unwrap_or_default());
+            return Ok(Some(names.collect()));
+        }
+    }
+    Ok(None)
 }
 
 /// Offset in bytes of a member, looked for in unnamed structs and unions inside, too.
@@ -117,7 +224,21 @@ fn bit_offset(btf: &Btf, structure: &btf_rs::Struct, member: &str, depth: u32) -
     Ok(None)
 }
 
-/// Whether `bpf_get_current_task_btf` is there (bpf-helpers(7): Linux 5.11).
-pub fn kernel_has_typed_pointers() -> bool {
-    procfs::sys::kernel::Version::current().is_ok_and(|version| (version.major, version.minor) >= (5, 11))
+/// Addresses of kernel variables; 0 where the kernel has none of that name, or does not tell (`kptr_restrict`,
+/// CAP_SYSLOG).
+pub(super) fn symbols<const N: usize>(names: [&str; N]) -> [u64; N] {
+    let mut found = [0; N];
+    let Ok(file) = File::open("/proc/kallsyms") else {
+        return found;
+    };
+    for line in io::BufReader::new(file).lines().map_while(std::result::Result::ok) {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(address), _, Some(name)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
+        if let Some(place) = names.iter().position(|wanted| *wanted == name) {
+            found[place] = u64::from_str_radix(address, 16).unwrap_or(0);
+        }
+    }
+    found
 }

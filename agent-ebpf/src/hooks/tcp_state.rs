@@ -17,7 +17,7 @@ pub fn redwire_tcp_state(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let sock: u64 = ctx.arg(0);
-    if let Some(connection) = CONNECTIONS.get_ptr_mut(sock) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(&sock) {
         let connection = unsafe { &mut *connection };
         connection.over = 1;
         connection::close_if_done(connection, sock, 0);
@@ -29,7 +29,7 @@ pub fn redwire_tcp_state(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 pub fn redwire_tcp_destroy(ctx: RawTracePointContext) -> i32 {
     let sock: u64 = ctx.arg(0);
-    if let Some(connection) = CONNECTIONS.get_ptr_mut(sock) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(&sock) {
         connection::close(unsafe { &*connection }, sock, 0);
     }
     0

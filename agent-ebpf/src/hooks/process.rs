@@ -32,14 +32,14 @@ static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn select(tgid: u32, selected_by: u32) {
-    let state = match PROCESSES.get_ptr_mut(tgid) {
+    let state = match PROCESSES.get_ptr_mut(&tgid) {
         Some(state) => {
             unsafe { (*state).selected_by |= selected_by };
             return;
         }
         None => ProcessState { selected_by },
     };
-    if PROCESSES.insert(tgid, state, 0).is_err() {
+    if PROCESSES.insert(&tgid, &state, 0).is_err() {
         count(counter::PROCESSES_FULL, 1);
     } else if let Some(flag) = selected_flag(tgid) {
         unsafe { flag.write(1) };
@@ -58,7 +58,7 @@ fn fork(parent: u64, child: u64) -> Option<()> {
         return None;
     }
     let parent = kernel::ids(parent)?.1;
-    PROCESSES.get_ptr(parent)?;
+    PROCESSES.get_ptr(&parent)?;
     let (tid, tgid) = kernel::ids(child)?;
     // A new thread is no new process.
     if tid != tgid {
@@ -94,7 +94,7 @@ fn exec() -> Option<()> {
     }
     let mut unknown = false;
     if setting!(by_executable) != 0 {
-        match EXECUTABLES.get_ptr(Executable {
+        match EXECUTABLES.get_ptr(&Executable {
             inode,
             device,
             padding: 0,
@@ -108,7 +108,7 @@ fn exec() -> Option<()> {
         select(tgid, by);
     }
     // Before this exec, too: by its parent, say.
-    let by = match PROCESSES.get_ptr(tgid) {
+    let by = match PROCESSES.get_ptr(&tgid) {
         Some(state) => unsafe { (*state).selected_by },
         None => 0,
     };
@@ -226,7 +226,7 @@ pub fn redwire_exit_process(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn exit(task: u64) -> Option<()> {
     let tgid = kernel::ids(task)?.1;
-    PROCESSES.get_ptr(tgid)?;
+    PROCESSES.get_ptr(&tgid)?;
     if !kernel::is_last_thread(task) {
         return None;
     }
@@ -238,7 +238,7 @@ fn exit(task: u64) -> Option<()> {
         parent: 0,
         padding: 0,
     });
-    let _ = PROCESSES.remove(tgid);
+    let _ = PROCESSES.remove(&tgid);
     if let Some(flag) = selected_flag(tgid) {
         unsafe { flag.write(0) };
     }

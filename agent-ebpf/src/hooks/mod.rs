@@ -1,0 +1,9 @@
+//! The hooks: one file per family.
+
+mod arch;
+mod fentry;
+mod floor;
+mod kprobe;
+mod process;
+mod syscalls;
+mod tcp_state;

@@ -1,0 +1,54 @@
+//! Memory that a kernel program keeps while it runs.
+//!
+//! **The rule.** A CPU has one [`Slot`] for each program that uses one, and a program uses its own only. That is safe
+//! also where a program can be preempted: the kernel keeps it on its CPU (`migrate_disable`), and skips a program that
+//! is already active there (`prog->active`: trampolines since 5.12, raw tracepoints since 6.1; before that, raw
+//! tracepoints, and kprobes and tracepoints ever, run with preemption off). So nobody else is in the slot. A program
+//! of another kind (a uprobe) must not use one. What is skipped is in the program's `recursion_misses`, which user
+//! space reads; where a kernel can skip, each program has a twin, and what the first was skipped for the second tells.
+//!
+//! What a loop carries from turn to turn is in a slot and not in registers, and what a turn does is a global function:
+//! so the verifier sees the same state in each turn, and looks at the turn once (Linux 5.6, kernel/bpf/verifier.c,
+//! `do_check_subprogs`).
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
+use redwire_common::DataEvent;
+
+use crate::chunks::{Walk as ChunkWalk, Window};
+use crate::emit::Walk;
+use crate::memory::Back;
+
+/// The slots, by program: each has one for itself and one for its twin.
+pub mod slots {
+    pub const SEND: u32 = 0;
+    pub const RECEIVE: u32 = 2;
+    pub const SPLICE: u32 = 4;
+    pub const SEND_PAGE: u32 = 6;
+    pub const UNIX_SEND: u32 = 8;
+    pub const UNIX_RECEIVE: u32 = 10;
+    pub const UNIX_SPLICE: u32 = 12;
+    pub const UNIX_SEND_PAGE: u32 = 14;
+    pub const SYSCALL: u32 = 16;
+    pub const COUNT: u32 = 18;
+}
+
+#[repr(C)]
+pub struct Slot {
+    pub header: DataEvent,
+    pub walk: Walk,
+    pub back: Back,
+    /// A chunk's line; longer for the verifier, which adds the bounds of offset and length.
+    pub window_bytes: [u8; 4 * redwire_common::CHUNK_WINDOW],
+    pub window: Window,
+    pub chunks: ChunkWalk,
+}
+
+#[map]
+static SLOTS: PerCpuArray<Slot> = PerCpuArray::with_max_entries(slots::COUNT, 0);
+
+/// A program's slot on this CPU.
+#[inline(always)]
+pub fn slot(index: u32) -> Option<*mut Slot> {
+    SLOTS.get_ptr_mut(index)
+}
