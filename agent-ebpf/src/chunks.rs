@@ -242,7 +242,10 @@ fn size(state: &Slot, at: u32, length: u32) -> Option<(u32, u32)> {
         if place + 1 >= length as usize {
             return None;
         }
-        let (byte, next) = (*state.window_bytes.get(place)?, *state.window_bytes.get(place + 1)?);
+        let (byte, next) = (
+            *state.window_bytes.get(place)?,
+            *state.window_bytes.get(place + 1)?,
+        );
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,

@@ -7,11 +7,11 @@ use redwire_common::{
 };
 
 use crate::chunks;
-use crate::thread;
 use crate::emit;
 use crate::kernel::{self, AF_UNIX, Socket};
 use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, count, selected_flag, setting};
 use crate::memory::Memory;
+use crate::thread;
 
 /// Who makes a call.
 #[derive(Clone, Copy)]
@@ -171,7 +171,12 @@ enum Place {
 }
 
 #[inline(always)]
-fn place(connection: &mut Connection, caller: &Caller, socket: &Socket, transfer: &Transfer) -> Option<Place> {
+fn place(
+    connection: &mut Connection,
+    caller: &Caller,
+    socket: &Socket,
+    transfer: &Transfer,
+) -> Option<Place> {
     let way = (transfer.direction & 1) as usize;
     let expected = connection.next[way];
     if connection.family == AF_UNIX {
@@ -199,8 +204,8 @@ fn place(connection: &mut Connection, caller: &Caller, socket: &Socket, transfer
     if new {
         let before = origins_before(connection, way, start);
         // The SYN of the end that connects is acknowledged too, and counted.
-        connection.origin_known = (connection.origin[1] == before[1]
-            && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
+        connection.origin_known =
+            (connection.origin[1] == before[1] && before[0].wrapping_sub(connection.origin[0]) <= 1) as u8;
         connection.origin[0] = before[0];
         return Some(Place::At(start));
     }
@@ -316,13 +321,9 @@ fn tell(
     }
     if chunked && let Some(known) = known {
         // What lies before the bytes that are left to capture was counted there.
-        let passed = chunks::pass(
-            transfer.slot,
-            &header,
-            &transfer.memory,
-            transfer.skip,
-            unsafe { &mut *known },
-        );
+        let passed = chunks::pass(transfer.slot, &header, &transfer.memory, transfer.skip, unsafe {
+            &mut *known
+        });
         skip = passed as u32;
         header.position = header.position.wrapping_add(skip);
         header.length = header.length.wrapping_sub(skip);

@@ -40,6 +40,52 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
+/// The number of the user `postgres`.
+fn owner() -> Result<u32> {
+    Ok(output(Command::new("id").args(["-u", "postgres"]))?
+        .trim()
+        .parse()?)
+}
+
+/// The files of a new server of this version, made once: that takes a second, and much longer under emulation.
+///
+/// # Errors
+/// Where PostgreSQL is not installed, or makes none.
+pub fn template() -> Result<PathBuf> {
+    let programs = programs()?;
+    let version = output(Command::new(programs.join("postgres")).arg("--version"))?;
+    let folder = tools::cache().join("postgres");
+    let template = folder.join(tools::digest(&[version.as_bytes()]));
+    if template.exists() {
+        return Ok(template);
+    }
+    // Where its user may write.
+    let made = tempfile::tempdir()?;
+    std::os::unix::fs::chown(made.path(), Some(owner()?), None)?;
+    let data = made.path().join("data");
+    let mut init = as_postgres(&programs.join("initdb"));
+    init.args([
+        "-A",
+        "trust",
+        "-U",
+        "postgres",
+        "--no-sync",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "-D",
+    ]);
+    output(init.arg(&data))?;
+    std::fs::create_dir_all(&folder)?;
+    let unfinished = folder.join(format!("{}.new", std::process::id()));
+    output(Command::new("cp").arg("-aT").arg(&data).arg(&unfinished))?;
+    // Another process may have been faster.
+    if std::fs::rename(&unfinished, &template).is_err() {
+        std::fs::remove_dir_all(&unfinished)?;
+    }
+    Ok(template)
+}
+
 /// Puts a key and its certificate where the server of `owner` looks for them.
 fn certificate(data: &Path, owner: u32) -> Result<()> {
     let (key, certificate) = (data.join("server.key"), data.join("server.crt"));
@@ -79,25 +125,11 @@ impl Postgres {
         let data = sockets.path().join("data");
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(sockets.path(), std::fs::Permissions::from_mode(0o755))?;
-        let owner: u32 = output(Command::new("id").args(["-u", "postgres"]))?
-            .trim()
-            .parse()?;
-        for path in [sockets.path(), &data] {
-            chown(path, Some(owner), None)?;
-        }
-        let mut init = as_postgres(&programs.join("initdb"));
-        init.args([
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "-D",
-        ]);
-        output(init.arg(&data))?;
+        let owner = owner()?;
+        output(Command::new("cp").arg("-aT").arg(template()?).arg(&data))?;
+        // Elsewhere, in an emulated machine, the user has another number.
+        let mut own = Command::new("chown");
+        output(own.args(["-R", &format!("{owner}:{owner}")]).arg(sockets.path()))?;
         if encrypting {
             certificate(&data, owner)?;
         }

@@ -107,7 +107,11 @@ pub fn run(args: &Check) -> Result<bool> {
     }
     let well = well && taken.is_some();
     let taken = taken.map_or_else(|| "none".to_owned(), |backend| backend.to_string());
-    println!("{:5} {:24} {taken}", if well { "" } else { "FAIL" }, "backend taken");
+    println!(
+        "{:5} {:24} {taken}",
+        if well { "" } else { "FAIL" },
+        "backend taken"
+    );
     Ok(well)
 }
 

@@ -1,6 +1,6 @@
 //! What the agent leaves behind.
 
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Reports};
 use crate::stage::{agent, folder};
 use anyhow::{Result, ensure};
 use redwire_tests::bpf::Objects;
@@ -33,7 +33,7 @@ fn attached() -> String {
 }
 
 /// After SIGKILL, nothing is loaded or attached any more.
-pub(crate) fn killed(test: &str) -> Result<Vec<Report>> {
+pub(crate) fn killed(test: &str, reports: &mut Reports) -> Result<()> {
     let folder = folder(test)?;
     let collector = Collector::start(&folder)?;
     let before = attached();
@@ -52,7 +52,7 @@ pub(crate) fn killed(test: &str) -> Result<Vec<Report>> {
     gone(&held)?;
     let after = attached();
     ensure!(after == before, "attached before:\n{before}\nand after:\n{after}");
-    Ok(vec![Report::plain(test, Outcome::Passed)])
+    reports.plain(test, Outcome::Passed)
 }
 
 /// Memory of the kernel that programs, maps and probes live in, in KiB (proc(5), meminfo).
@@ -69,7 +69,7 @@ fn memory() -> Result<u64> {
 }
 
 /// Started and stopped again and again, the agent leaves no program, no map and no memory.
-pub(crate) fn churn(test: &str) -> Result<Vec<Report>> {
+pub(crate) fn churn(test: &str, reports: &mut Reports) -> Result<()> {
     // A leak of a ring buffer shows in few cycles, one of a page in many.
     let cycles: u64 = std::env::var("REDWIRE_CHURN").map_or(Ok(5), |cycles| cycles.parse())?;
     let folder = folder(test)?;
@@ -99,5 +99,5 @@ pub(crate) fn churn(test: &str) -> Result<Vec<Report>> {
             "{grown} KiB more after {cycles} cycles than after the first"
         );
     }
-    Ok(vec![Report::plain(test, Outcome::Passed)])
+    reports.plain(test, Outcome::Passed)
 }

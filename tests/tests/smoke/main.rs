@@ -9,7 +9,7 @@ mod traffic;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use redwire_tests::tools;
-use report::{Outcome, Report};
+use report::{Outcome, Reports};
 use stage::Stage;
 use std::fs::File;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ use std::sync::Mutex;
 static STAGE: Mutex<Option<Result<Stage, String>>> = Mutex::new(None);
 
 /// Tests of [`traffic`].
-type Traffic = fn(&mut Stage, &str) -> anyhow::Result<Vec<Report>>;
+type Traffic = fn(&mut Stage, &str, &mut Reports) -> anyhow::Result<()>;
 
 const TRAFFIC: &[(&str, Traffic)] = &[
     ("attach", traffic::attach),
@@ -32,21 +32,21 @@ const TRAFFIC: &[(&str, Traffic)] = &[
 ];
 
 /// Tests of [`lifetime`].
-type Lifetime = fn(&str) -> anyhow::Result<Vec<Report>>;
+type Lifetime = fn(&str, &mut Reports) -> anyhow::Result<()>;
 
 const LIFETIME: &[(&str, Lifetime)] = &[("killed", lifetime::killed), ("churn", lifetime::churn)];
 
-fn on_stage(test: &str, run: Traffic) -> anyhow::Result<Vec<Report>> {
+fn on_stage(test: &str, run: Traffic, reports: &mut Reports) -> anyhow::Result<()> {
     let mut stage = STAGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let stage = stage.get_or_insert_with(|| Stage::start().map_err(|error| format!("{error:#}")));
     match stage {
-        Ok(stage) => run(stage, test),
+        Ok(stage) => run(stage, test, reports),
         Err(error) => anyhow::bail!("the agent does not run: {error}"),
     }
 }
 
 /// Stops the agent: all is as expected, and nothing was told later.
-fn nothing_else(test: &str) -> anyhow::Result<Vec<Report>> {
+fn nothing_else(test: &str, reports: &mut Reports) -> anyhow::Result<()> {
     let stage = STAGE
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -54,33 +54,27 @@ fn nothing_else(test: &str) -> anyhow::Result<Vec<Report>> {
     match stage {
         Some(Ok(stage)) => {
             println!("\n    {}", stage.finish()?);
-            Ok(vec![Report::plain(test, Outcome::Passed)])
+            reports.plain(test, Outcome::Passed)
         }
         Some(Err(error)) => anyhow::bail!("the agent does not run: {error}"),
-        None => Ok(vec![Report::plain(
-            test,
-            Outcome::Skipped("no test ran".to_owned()),
-        )]),
+        None => reports.plain(test, Outcome::Skipped("no test ran".to_owned())),
     }
 }
 
-/// A test whose reports are written. It fails where one of them does.
+/// A test that tells by reports. It fails where one of them does.
 fn trial(
     name: &'static str,
-    run: impl FnOnce(&str) -> anyhow::Result<Vec<Report>> + Send + 'static,
+    run: impl FnOnce(&str, &mut Reports) -> anyhow::Result<()> + Send + 'static,
 ) -> Trial {
     Trial::test(name, move || {
-        let reports = run(name)
-            .unwrap_or_else(|error| vec![Report::plain(name, Outcome::Failed(format!("{error:#}")))]);
-        let mut failures = Vec::new();
-        for report in &reports {
-            report
-                .write()
+        let mut reports = Reports::default();
+        if let Err(error) = run(name, &mut reports) {
+            let failed = Outcome::Failed(format!("{error:#}"));
+            reports
+                .plain(name, failed)
                 .map_err(|error| Failed::from(format!("{error:#}")))?;
-            if let Outcome::Failed(reason) = &report.outcome {
-                failures.push(format!("{}: {reason}", report.test));
-            }
         }
+        let failures = reports.failures;
         if failures.is_empty() {
             Ok(())
         } else {
@@ -104,7 +98,7 @@ fn main() -> std::process::ExitCode {
     };
     let mut tests: Vec<Trial> = TRAFFIC
         .iter()
-        .map(|&(name, run)| trial(name, move |test| on_stage(test, run)))
+        .map(|&(name, run)| trial(name, move |test, reports| on_stage(test, run, reports)))
         .collect();
     tests.push(trial("nothing_else", nothing_else));
     tests.extend(LIFETIME.iter().map(|&(name, run)| trial(name, run)));

@@ -19,6 +19,33 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
+/// What came out of a trial so far.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    /// Those that failed.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Reports {
+    /// Tells of one more.
+    pub(crate) fn add(&mut self, report: &Report) -> Result<()> {
+        if let Outcome::Failed(reason) = &report.outcome {
+            self.failures.push(format!("{}: {reason}", report.test));
+        }
+        report.write()
+    }
+
+    /// Tells of one more, which has no counts.
+    pub(crate) fn plain(&mut self, test: &str, outcome: Outcome) -> Result<()> {
+        self.add(&Report {
+            test: test.to_owned(),
+            outcome,
+            agent: 0,
+            client: 0,
+        })
+    }
+}
+
 /// A test, and its counts.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
@@ -31,18 +58,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A test without counts.
-    pub(crate) fn plain(test: &str, outcome: Outcome) -> Report {
-        Report {
-            test: test.to_owned(),
-            outcome,
-            agent: 0,
-            client: 0,
-        }
-    }
-
     /// Prints it, and appends it to the file.
-    pub(crate) fn write(&self) -> Result<()> {
+    fn write(&self) -> Result<()> {
         let Report {
             test, agent, client, ..
         } = self;

@@ -19,6 +19,9 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How long what the backend cannot see is waited for.
 const UNSEEN: Duration = Duration::from_secs(3);
 
+/// Service of the agent's own metrics.
+const AGENT: &str = "redwire";
+
 /// What tells one operation of a database from another.
 const OPERATION: &[&str] = &["db.operation.name", "error.type"];
 
@@ -103,6 +106,12 @@ pub(crate) struct Stage {
     backend: String,
     expected: Vec<Expected>,
     older: Option<Older>,
+    /// When the traffic of the test was over.
+    over: Instant,
+    /// When the collector wrote last, as far as it was looked, and how many bytes it had then.
+    changed: Instant,
+    size: u64,
+    telemetry: Telemetry,
 }
 
 /// Names of the services of [`Older`].
@@ -130,6 +139,10 @@ impl Stage {
             backend: backend[..end].to_owned(),
             expected: Vec::new(),
             older: Some(older),
+            over: Instant::now(),
+            changed: Instant::now(),
+            size: 0,
+            telemetry: Telemetry::default(),
         })
     }
 
@@ -153,8 +166,12 @@ impl Stage {
         Ok(serde_json::from_str(&told)?)
     }
 
-    /// Waits until what was `expected` is told, or nothing more comes. `test`'s report, where `seen` says whether the
-    /// backend can see all of it.
+    /// From now on, nothing is sent.
+    pub(crate) fn traffic_is_over(&mut self) {
+        self.over = Instant::now();
+    }
+
+    /// [`Stage::check_later`], of traffic that is over now.
     pub(crate) fn check(
         &mut self,
         test: &str,
@@ -162,19 +179,31 @@ impl Stage {
         client: u64,
         expected: &[Expected],
     ) -> Result<Report> {
+        self.traffic_is_over();
+        self.check_later(test, seen, client, expected)
+    }
+
+    /// Waits until what was `expected` is told, or nothing more comes. `test`'s report, where `seen` says whether the
+    /// backend can see all of it, and `client` what the clients counted.
+    pub(crate) fn check_later(
+        &mut self,
+        test: &str,
+        seen: bool,
+        client: u64,
+        expected: &[Expected],
+    ) -> Result<Report> {
         self.expected.extend_from_slice(expected);
-        let begin = Instant::now();
-        let (mut last, mut changed) = (0, begin);
         loop {
-            let telemetry = Telemetry::read(&self.folder)?;
-            let (agent, differences) = compare(&telemetry, expected);
+            self.read()?;
+            let (agent, differences) = compare(&self.telemetry, expected);
+            let quiet = self.changed.max(self.over).elapsed() > QUIET;
             let outcome = match (differences.is_empty(), seen) {
                 (true, true) => Some(Outcome::Passed),
-                (true, false) if begin.elapsed() > UNSEEN => Some(Outcome::NotSeen),
-                (false, _) if changed.elapsed() > QUIET => Some(Outcome::Failed(format!(
+                (true, false) if self.over.elapsed() > UNSEEN => Some(Outcome::NotSeen),
+                (false, _) if quiet => Some(Outcome::Failed(format!(
                     "{}; losses {:?}",
                     differences.join("; "),
-                    telemetry.losses()
+                    self.telemetry.losses()
                 ))),
                 _ => None,
             };
@@ -186,12 +215,27 @@ impl Stage {
                     client,
                 });
             }
-            let all = telemetry.spans.len() + telemetry.series.len();
-            if all != last {
-                (last, changed) = (all, Instant::now());
-            }
             std::thread::sleep(Duration::from_millis(300));
         }
+    }
+
+    /// Reads what the collector has written, where that is more than before. The agent's own metrics always come.
+    fn read(&mut self) -> Result<()> {
+        let size_of = |name: &str| std::fs::metadata(self.folder.join(name)).map_or(0, |file| file.len());
+        let size = size_of("traces.jsonl") + size_of("metrics.jsonl");
+        if size == self.size {
+            return Ok(());
+        }
+        let telemetry = Telemetry::read(&self.folder)?;
+        let of = |telemetry: &Telemetry| -> u64 {
+            let series = telemetry.series.iter().filter(|series| series.service != AGENT);
+            telemetry.spans.len() as u64 + series.map(|series| series.count).sum::<u64>()
+        };
+        if of(&telemetry) != of(&self.telemetry) {
+            self.changed = Instant::now();
+        }
+        (self.telemetry, self.size) = (telemetry, size);
+        Ok(())
     }
 
     /// Stops the agent, then the collector: what was expected by all tests is there, and nothing else came later.

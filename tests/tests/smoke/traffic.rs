@@ -1,7 +1,7 @@
 //! What the agent must see: real servers and clients, and every way to send and to receive.
 
 use crate::peer::{CALLS, RINGS, Told};
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Reports};
 use crate::stage::{Expected, OLDER, Stage, peer, serve};
 use anyhow::{Context as _, Result, ensure};
 use redwire_tests::load::{self, MIX};
@@ -18,7 +18,7 @@ fn total<K>(counts: &std::collections::BTreeMap<K, u64>) -> u64 {
 }
 
 /// wrk asks nginx, which asks Python's `http.server` for what it does not have itself.
-pub(crate) fn http_keep_alive(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn http_keep_alive(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let python = Service::selected(Server::Stdlib, "keep-alive-python", stage.folder())?;
     let nginx = Service::selected(Server::Nginx(python.port()), "keep-alive-nginx", stage.folder())?;
     let environment = selected_as("keep-alive-wrk");
@@ -38,11 +38,11 @@ pub(crate) fn http_keep_alive(stage: &mut Stage, test: &str) -> Result<Vec<Repor
         Expected::http("keep-alive-python", Kind::Server, &to_python),
     ];
     let all = 2 * (total(&counts) + total(&to_python));
-    Ok(vec![stage.check(test, true, all, &expected)?])
+    reports.add(&stage.check(test, true, all, &expected)?)
 }
 
 /// Go sends 16 requests at a time to nginx.
-pub(crate) fn http_pipelined(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn http_pipelined(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let nginx = Service::selected(Server::Nginx(free_port()?), "pipelined-nginx", stage.folder())?;
     let mix = [
         ("GET", "/status/200", 0),
@@ -55,22 +55,22 @@ pub(crate) fn http_pipelined(stage: &mut Stage, test: &str) -> Result<Vec<Report
         Expected::http("pipelined-go", Kind::Client, &counts),
         Expected::http("pipelined-nginx", Kind::Server, &counts),
     ];
-    Ok(vec![stage.check(test, true, 2 * total(&counts), &expected)?])
+    reports.add(&stage.check(test, true, 2 * total(&counts), &expected)?)
 }
 
 /// redis-benchmark with 16 commands at a time.
-pub(crate) fn redis_pipeline(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn redis_pipeline(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let server = Redis::start(stage.folder(), &selected_as("redis-server"))?;
     let counts = server.benchmark(16, 640, &["SET", "GET"], &selected_as("redis-client"))?;
     let expected = [
         Expected::database("redis-client", Kind::Client, &counts),
         Expected::database("redis-server", Kind::Server, &counts),
     ];
-    Ok(vec![stage.check(test, true, 2 * total(&counts), &expected)?])
+    reports.add(&stage.check(test, true, 2 * total(&counts), &expected)?)
 }
 
 /// pgbench by the extended protocol, with statements prepared each time, and once.
-pub(crate) fn postgres_extended(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn postgres_extended(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let server = Postgres::start(stage.folder(), &selected_as("postgres-server"))?;
     let asked = server.tables()?;
     let mut counts = Totals::new();
@@ -88,11 +88,11 @@ pub(crate) fn postgres_extended(stage: &mut Stage, test: &str) -> Result<Vec<Rep
         Expected::database("postgres-server", Kind::Server, &at_server),
     ];
     let all = total(&counts) + total(&at_server);
-    Ok(vec![stage.check(test, true, all, &expected)?])
+    reports.add(&stage.check(test, true, all, &expected)?)
 }
 
 /// curl asks Go over a unix socket.
-pub(crate) fn unix_socket(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn unix_socket(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     const COUNT: u64 = 20;
     let sockets = tempfile::tempdir()?;
     let path = sockets.path().join("http.sock");
@@ -111,12 +111,12 @@ pub(crate) fn unix_socket(stage: &mut Stage, test: &str) -> Result<Vec<Report>> 
         Expected::http("unix-curl", Kind::Client, &counts),
         Expected::http("unix-go", Kind::Server, &counts),
     ];
-    Ok(vec![stage.check(test, true, 2 * COUNT, &expected)?])
+    reports.add(&stage.check(test, true, 2 * COUNT, &expected)?)
 }
 
 /// What a client that goes on, on a connection older than the agent, asks from its second request on: nothing proves
 /// whose response the first one is.
-pub(crate) fn attach(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn attach(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let Told::Counts(counts) = stage.go_on()? else {
         anyhow::bail!("the client counted nothing");
     };
@@ -125,7 +125,7 @@ pub(crate) fn attach(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
         Expected::http(client, Kind::Client, &counts),
         Expected::http(server, Kind::Server, &counts),
     ];
-    Ok(vec![stage.check(test, true, 2 * total(&counts), &expected)?])
+    reports.add(&stage.check(test, true, 2 * total(&counts), &expected)?)
 }
 
 /// Both peers, each by its way. What the client told.
@@ -137,10 +137,32 @@ fn exchange(stage: &Stage, name: &str, serving: &str, asking: &str, place: &str,
     serde_json::from_str(&text).with_context(|| text.clone())
 }
 
+/// A test whose traffic is over, and what it must have come to.
+struct Done {
+    test: String,
+    seen: bool,
+    client: u64,
+    expected: [Expected; 2],
+}
+
+/// Reports on those; what is not seen is waited for but once.
+fn check_all(stage: &mut Stage, done: &[Done], reports: &mut Reports) -> Result<()> {
+    for Done {
+        test,
+        seen,
+        client,
+        expected,
+    } in done
+    {
+        reports.add(&stage.check_later(test, *seen, *client, expected)?)?;
+    }
+    Ok(())
+}
+
 /// Every way to send and to receive by calls, at both ends, also on unix sockets.
-pub(crate) fn calls(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn calls(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let sockets = tempfile::tempdir()?;
-    let mut reports = Vec::new();
+    let mut done = Vec::new();
     let ways = CALLS.iter().map(|way| (*way, "tcp"));
     for (way, place) in ways.chain([("plain", "unix"), ("messages", "unix")]) {
         let name = if place == "unix" {
@@ -154,24 +176,27 @@ pub(crate) fn calls(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
         let service = format!("calls-{name}");
         let test = format!("{test}::{name}");
         match exchange(stage, &service, way, way, place, count)? {
-            Told::Lacking(reason) => reports.push(Report::plain(&test, Outcome::Skipped(reason))),
-            Told::Counts(counts) => {
-                let expected = [
+            Told::Lacking(reason) => reports.plain(&test, Outcome::Skipped(reason))?,
+            Told::Counts(counts) => done.push(Done {
+                test,
+                seen: true,
+                client: 2 * total(&counts),
+                expected: [
                     Expected::http(&format!("{service}-client"), Kind::Client, &counts),
                     Expected::http(&format!("{service}-server"), Kind::Server, &counts),
-                ];
-                reports.push(stage.check(&test, true, 2 * total(&counts), &expected)?);
-            }
+                ],
+            }),
         }
     }
-    Ok(reports)
+    stage.traffic_is_over();
+    check_all(stage, &done, reports)
 }
 
 /// Every way to send and to receive by io_uring: of a client whose server makes calls, and of a server whose client
 /// does. Hooks on calls do not see io_uring: then nothing is told of its end, and the other is told as ever.
-pub(crate) fn io_uring(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
+pub(crate) fn io_uring(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let seen = stage.backend() != "tracepoint";
-    let mut reports = Vec::new();
+    let mut done = Vec::new();
     let clients = RINGS.iter().map(|way| ((*way).to_owned(), "plain", *way));
     let servers = ["send_recv", "multishot_recv"].map(|way| (format!("server_{way}"), way, "plain"));
     for (name, serving, asking) in clients.chain(servers) {
@@ -185,7 +210,7 @@ pub(crate) fn io_uring(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
         let service = format!("io_uring-{name}");
         let test = format!("{test}::{name}");
         match exchange(stage, &service, &of_ring(serving), &of_ring(asking), "tcp", 60)? {
-            Told::Lacking(reason) => reports.push(Report::plain(&test, Outcome::Skipped(reason))),
+            Told::Lacking(reason) => reports.plain(&test, Outcome::Skipped(reason))?,
             Told::Counts(counts) => {
                 let mut client = Expected::http(&format!("{service}-client"), Kind::Client, &counts);
                 let mut server = Expected::http(&format!("{service}-server"), Kind::Server, &counts);
@@ -194,9 +219,15 @@ pub(crate) fn io_uring(stage: &mut Stage, test: &str) -> Result<Vec<Report>> {
                 } else if !seen {
                     server = server.unseen();
                 }
-                reports.push(stage.check(&test, seen, 2 * total(&counts), &[client, server])?);
+                done.push(Done {
+                    test,
+                    seen,
+                    client: 2 * total(&counts),
+                    expected: [client, server],
+                });
             }
         }
     }
-    Ok(reports)
+    stage.traffic_is_over();
+    check_all(stage, &done, reports)
 }

@@ -102,16 +102,32 @@ fn choose(names: &[String], series: Series, ending: &str) -> Option<String> {
     .cloned()
 }
 
+fn folder(series: Series, architecture: Architecture) -> PathBuf {
+    tools::cache().join(format!("vm/kernel-{series}-{}", architecture.debian()))
+}
+
+/// The kernel of `series` in the cache.
+///
+/// # Errors
+/// Where it is not there, or not whole.
+pub(crate) fn cached(series: Series, architecture: Architecture) -> Result<Kernel> {
+    let folder = folder(series, architecture);
+    if !folder.join("complete").exists() {
+        bail!("{} is not there", folder.display());
+    }
+    unpacked(&folder)
+}
+
 /// The kernel of `series`, fetched where it is not in the cache yet, or `anew`.
 ///
 /// # Errors
 /// Where Debian's mirror has none.
 pub(crate) fn fetch(series: Series, architecture: Architecture, anew: bool) -> Result<Kernel> {
-    let debian = architecture.debian();
-    let folder = tools::cache().join(format!("vm/kernel-{series}-{debian}"));
-    if !anew && folder.join("complete").exists() {
-        return unpacked(&folder);
+    if let (false, Ok(kernel)) = (anew, cached(series, architecture)) {
+        return Ok(kernel);
     }
+    let debian = architecture.debian();
+    let folder = folder(series, architecture);
     let mut found: Vec<(String, Suite)> = Vec::new();
     for suite in series.suites() {
         let suite = Suite::open(suite, debian, anew)?;

@@ -23,8 +23,11 @@ const MEMORY: &str = "2560";
 /// How much a machine may hand back as files.
 const HANDED_BACK: u64 = 2 << 30;
 
+/// The line of results, inside.
+pub(crate) const RESULTS: &str = "/dev/vport0p1";
+
 /// What a machine is to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Job {
     /// Program and arguments.
     pub(crate) command: Vec<OsString>,
@@ -65,6 +68,7 @@ for name in fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do
 done
 ip link set lo up
 hostname redwire-vm 2>/dev/null || echo redwire-vm > /proc/sys/kernel/hostname
+echo "{\"kernel\":\"$(uname -r) $(uname -v)\"}" > /dev/vport0p1
 . /redwire-vm/job
 "#;
 

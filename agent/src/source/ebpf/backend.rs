@@ -77,7 +77,12 @@ use Presence::{Always, IfThere, Twin, TwinIfThere};
 const COMMON: &[Hook] = &[
     hook(RawTracepoint, "redwire_fork", "sched_process_fork", Always),
     hook(RawTracepoint, "redwire_exec", "sched_process_exec", Always),
-    hook(RawTracepoint, "redwire_exit_process", "sched_process_exit", Always),
+    hook(
+        RawTracepoint,
+        "redwire_exit_process",
+        "sched_process_exit",
+        Always,
+    ),
     hook(RawTracepoint, "redwire_tcp_state", "inet_sock_set_state", Always),
     hook(RawTracepoint, "redwire_tcp_destroy", "tcp_destroy_sock", Always),
 ];
@@ -108,12 +113,22 @@ const FENTRY: &[Hook] = &[
     hook(Fexit, "redwire_send_twin", "tcp_sendmsg_locked", Twin),
     hook(Fentry, "redwire_send_begin", "tcp_sendmsg_locked", Always),
     hook(Fexit, "redwire_send_page", "tcp_sendpage_locked", IfThere),
-    hook(Fexit, "redwire_send_page_twin", "tcp_sendpage_locked", TwinIfThere),
+    hook(
+        Fexit,
+        "redwire_send_page_twin",
+        "tcp_sendpage_locked",
+        TwinIfThere,
+    ),
     hook(Fexit, "redwire_unix_send", "unix_stream_sendmsg", Always),
     hook(Fexit, "redwire_unix_send_twin", "unix_stream_sendmsg", Twin),
     hook(Fentry, "redwire_unix_send_begin", "unix_stream_sendmsg", Always),
     hook(Fexit, "redwire_unix_send_page", "unix_stream_sendpage", IfThere),
-    hook(Fexit, "redwire_unix_send_page_twin", "unix_stream_sendpage", TwinIfThere),
+    hook(
+        Fexit,
+        "redwire_unix_send_page_twin",
+        "unix_stream_sendpage",
+        TwinIfThere,
+    ),
 ];
 
 /// Returns come first: a call whose entry was seen and whose return was not would leave its arguments behind.
@@ -145,7 +160,12 @@ const KPROBE: &[Hook] = &[
     hook(Kprobe, "probe_send_page", "tcp_sendpage_locked", IfThere),
     hook(Kprobe, "probe_unix_send_return", "unix_stream_sendmsg", Always),
     hook(Kprobe, "probe_send", "unix_stream_sendmsg", Always),
-    hook(Kprobe, "probe_unix_send_page_return", "unix_stream_sendpage", IfThere),
+    hook(
+        Kprobe,
+        "probe_unix_send_page_return",
+        "unix_stream_sendpage",
+        IfThere,
+    ),
     hook(Kprobe, "probe_send_page", "unix_stream_sendpage", IfThere),
 ];
 
@@ -237,7 +257,11 @@ pub(super) fn load(ebpf: &mut Ebpf, hooks: &[Hook], btf: Option<&Btf>) -> Result
     if refused.len() > 1 && refused.iter().all(|text| text.ends_with(&first)) {
         bail!("the kernel refuses {} programs: {first}", refused.len());
     }
-    bail!("the kernel refuses {} programs\n{}", refused.len(), refused.join("\n"))
+    bail!(
+        "the kernel refuses {} programs\n{}",
+        refused.len(),
+        refused.join("\n")
+    )
 }
 
 fn refusal(hook: &Hook, error: &ProgramError) -> String {
