@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// `http.response.status_code`
@@ -104,29 +104,75 @@ pub struct Telemetry {
     pub series: Vec<Series>,
 }
 
+/// Reads what a collector writes, as far as it is written.
+#[derive(Debug)]
+pub struct Reader {
+    folder: PathBuf,
+    /// How far `traces.jsonl` and `metrics.jsonl` are read, in bytes.
+    read: [u64; 2],
+    requests: usize,
+    points: Points,
+    telemetry: Telemetry,
+}
+
+impl Reader {
+    /// Of `traces.jsonl` and `metrics.jsonl` of `folder`; a file that is not there holds nothing.
+    pub fn new(folder: &Path) -> Reader {
+        Reader {
+            folder: folder.to_owned(),
+            read: [0; 2],
+            requests: 0,
+            points: Points::default(),
+            telemetry: Telemetry::default(),
+        }
+    }
+
+    /// Reads on. Everything so far.
+    ///
+    /// # Errors
+    /// Where a line is not OTLP.
+    pub fn read(&mut self) -> Result<&Telemetry> {
+        let Reader {
+            folder,
+            read,
+            requests,
+            points,
+            telemetry,
+        } = self;
+        lines(&folder.join("traces.jsonl"), &mut read[0], |line: TracesData| {
+            for resource in line.resource_spans {
+                let service = service(&resource.resource);
+                let scopes = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+                telemetry
+                    .spans
+                    .extend(scopes.map(|span| span.named(&service, *requests)));
+            }
+            *requests += 1;
+        })?;
+        let before = read[1];
+        lines(
+            &folder.join("metrics.jsonl"),
+            &mut read[1],
+            |line: MetricsData| {
+                points.add(line);
+            },
+        )?;
+        if read[1] != before {
+            telemetry.series = points.series();
+        }
+        Ok(telemetry)
+    }
+}
+
 impl Telemetry {
     /// Reads `traces.jsonl` and `metrics.jsonl` of `folder`; a file that is not there holds nothing.
     ///
     /// # Errors
     /// Where a line is not OTLP.
     pub fn read(folder: &Path) -> Result<Telemetry> {
-        let (mut spans, mut requests) = (Vec::new(), 0..);
-        lines(&folder.join("traces.jsonl"), |line: TracesData| {
-            let request = requests.next().unwrap_or_default();
-            for resource in line.resource_spans {
-                let service = service(&resource.resource);
-                let scopes = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-                spans.extend(scopes.map(|span| span.named(&service, request)));
-            }
-        })?;
-        let mut totals = Points::default();
-        lines(&folder.join("metrics.jsonl"), |line: MetricsData| {
-            totals.add(line)
-        })?;
-        Ok(Telemetry {
-            spans,
-            series: totals.series(),
-        })
+        let mut reader = Reader::new(folder);
+        reader.read()?;
+        Ok(reader.telemetry)
     }
 
     /// Spans of a service, of one kind.
@@ -217,22 +263,23 @@ pub fn label(attributes: &Attributes, names: &[&str]) -> String {
     values.join(" ")
 }
 
-/// A last line without its end is still being written.
-fn lines<T: for<'a> Deserialize<'a>>(path: &Path, mut each: impl FnMut(T)) -> Result<()> {
-    let Ok(file) = File::open(path) else {
+/// Reads lines from the byte `at` on. A last line without its end is still being written.
+fn lines<T: for<'a> Deserialize<'a>>(path: &Path, at: &mut u64, mut each: impl FnMut(T)) -> Result<()> {
+    let Ok(mut file) = File::open(path) else {
         return Ok(());
     };
+    file.seek(SeekFrom::Start(*at))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut line = Vec::new();
-    for number in 1.. {
+    loop {
         line.clear();
-        reader.read_until(b'\n', &mut line)?;
+        let size = reader.read_until(b'\n', &mut line)?;
         let Some(line) = line.strip_suffix(b"\n") else {
-            break;
+            return Ok(());
         };
-        each(serde_json::from_slice(line).with_context(|| format!("{}:{number}", path.display()))?);
+        each(serde_json::from_slice(line).with_context(|| format!("{}, byte {at}", path.display()))?);
+        *at += size as u64;
     }
-    Ok(())
 }
 
 /// Adds up points: the last one of a cumulative series since each of its starts, all of a delta series.
@@ -275,14 +322,14 @@ impl Points {
         }
     }
 
-    fn series(self) -> Vec<Series> {
+    fn series(&self) -> Vec<Series> {
         let series = self
             .0
-            .into_iter()
+            .iter()
             .map(|((service, metric, attributes), starts)| Series {
-                service,
-                metric,
-                attributes,
+                service: service.clone(),
+                metric: metric.clone(),
+                attributes: attributes.clone(),
                 count: starts.values().map(|(_, value)| value).sum(),
             });
         series.collect()

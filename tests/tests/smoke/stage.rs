@@ -5,7 +5,7 @@ use crate::report::{Outcome, Report};
 use anyhow::{Context as _, Result, bail, ensure};
 use redwire_tests::agent::Agent;
 use redwire_tests::collector::{Collector, Transport};
-use redwire_tests::otlp::{Kind, STATUS_CODE, Telemetry};
+use redwire_tests::otlp::{Kind, Reader, STATUS_CODE, Telemetry};
 use redwire_tests::process::Process;
 use redwire_tests::service::selected_as;
 use redwire_tests::{Counts, Totals, tools};
@@ -108,10 +108,10 @@ pub(crate) struct Stage {
     older: Option<Older>,
     /// When the traffic of the test was over.
     over: Instant,
-    /// When the collector wrote last, as far as it was looked, and how many bytes it had then.
+    /// When something new was read last.
     changed: Instant,
-    size: u64,
-    telemetry: Telemetry,
+    count: u64,
+    reader: Reader,
 }
 
 /// Names of the services of [`Older`].
@@ -132,6 +132,7 @@ impl Stage {
         let end = backend
             .find(|c: char| !c.is_ascii_alphanumeric())
             .unwrap_or(backend.len());
+        let reader = Reader::new(&folder);
         Ok(Stage {
             folder,
             collector,
@@ -141,8 +142,8 @@ impl Stage {
             older: Some(older),
             over: Instant::now(),
             changed: Instant::now(),
-            size: 0,
-            telemetry: Telemetry::default(),
+            count: 0,
+            reader,
         })
     }
 
@@ -194,8 +195,13 @@ impl Stage {
     ) -> Result<Report> {
         self.expected.extend_from_slice(expected);
         loop {
-            self.read()?;
-            let (agent, differences) = compare(&self.telemetry, expected);
+            let telemetry = self.reader.read()?;
+            let of_services = telemetry.series.iter().filter(|series| series.service != AGENT);
+            let count = telemetry.spans.len() as u64 + of_services.map(|series| series.count).sum::<u64>();
+            if count != self.count {
+                (self.count, self.changed) = (count, Instant::now());
+            }
+            let (agent, differences) = compare(telemetry, expected);
             let quiet = self.changed.max(self.over).elapsed() > QUIET;
             let outcome = match (differences.is_empty(), seen) {
                 (true, true) => Some(Outcome::Passed),
@@ -203,7 +209,7 @@ impl Stage {
                 (false, _) if quiet => Some(Outcome::Failed(format!(
                     "{}; losses {:?}",
                     differences.join("; "),
-                    self.telemetry.losses()
+                    telemetry.losses()
                 ))),
                 _ => None,
             };
@@ -217,25 +223,6 @@ impl Stage {
             }
             std::thread::sleep(Duration::from_millis(300));
         }
-    }
-
-    /// Reads what the collector has written, where that is more than before. The agent's own metrics always come.
-    fn read(&mut self) -> Result<()> {
-        let size_of = |name: &str| std::fs::metadata(self.folder.join(name)).map_or(0, |file| file.len());
-        let size = size_of("traces.jsonl") + size_of("metrics.jsonl");
-        if size == self.size {
-            return Ok(());
-        }
-        let telemetry = Telemetry::read(&self.folder)?;
-        let of = |telemetry: &Telemetry| -> u64 {
-            let series = telemetry.series.iter().filter(|series| series.service != AGENT);
-            telemetry.spans.len() as u64 + series.map(|series| series.count).sum::<u64>()
-        };
-        if of(&telemetry) != of(&self.telemetry) {
-            self.changed = Instant::now();
-        }
-        (self.telemetry, self.size) = (telemetry, size);
-        Ok(())
     }
 
     /// Stops the agent, then the collector: what was expected by all tests is there, and nothing else came later.

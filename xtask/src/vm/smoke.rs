@@ -158,7 +158,7 @@ impl Suite {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value));
         Ok(Job {
-            command: vec![self.test.clone().into()],
+            command: vec![self.test.clone().into(), "--color".into(), "never".into()],
             environment: BTreeMap::from(environment),
             folder: workspace.join("tests"),
             files,
