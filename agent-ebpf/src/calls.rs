@@ -26,7 +26,6 @@ pub fn sent(slot: u32, socket: Option<Socket>, message: u64, result: i32, time: 
         message => memory::passed(slot, message, u64::from(length)),
     };
     let transfer = Transfer {
-        slot,
         direction: u32::from(EGRESS),
         time,
         length,
@@ -35,7 +34,8 @@ pub fn sent(slot: u32, socket: Option<Socket>, message: u64, result: i32, time: 
         skip,
         exact: 1,
     };
-    connection::transferred(&caller, &socket?, &transfer)
+    connection::transferred(slot, &caller, &socket?, &transfer);
+    Some(())
 }
 
 /// Bytes read by a function that has `message`, or 0 where they do not go to memory.
@@ -61,7 +61,6 @@ pub fn received(slot: u32, socket: Option<Socket>, message: u64, flags: u64, res
         memory::passed(slot, message, u64::from(length))
     };
     let transfer = Transfer {
-        slot,
         direction: u32::from(INGRESS),
         time,
         length,
@@ -70,26 +69,33 @@ pub fn received(slot: u32, socket: Option<Socket>, message: u64, flags: u64, res
         skip,
         exact: 0,
     };
-    connection::transferred(&caller, &socket, &transfer)
+    connection::transferred(slot, &caller, &socket, &transfer);
+    Some(())
 }
 
 /// accept(2) has given `socket` its `struct sock`.
 #[inline(always)]
-pub fn accepted(socket: u64) -> Option<()> {
+pub fn accepted(slot: u32, socket: u64) -> Option<()> {
     let caller = connection::caller(ids())?;
     let socket = Socket::of_socket(socket)?;
-    connection::opened(&caller, &socket, opener::REMOTE, unsafe { bpf_ktime_get_ns() })
+    connection::opened(slot, &caller, &socket, opener::REMOTE, unsafe {
+        bpf_ktime_get_ns()
+    });
+    Some(())
 }
 
 /// connect(2) has succeeded.
 #[inline(always)]
-pub fn connected(socket: u64, result: i32) -> Option<()> {
+pub fn connected(slot: u32, socket: u64, result: i32) -> Option<()> {
     if result != 0 {
         return None;
     }
     let caller = connection::caller(ids())?;
     let socket = Socket::of_socket(socket)?;
-    connection::opened(&caller, &socket, opener::LOCAL, unsafe { bpf_ktime_get_ns() })
+    connection::opened(slot, &caller, &socket, opener::LOCAL, unsafe {
+        bpf_ktime_get_ns()
+    });
+    Some(())
 }
 
 /// shutdown(2).

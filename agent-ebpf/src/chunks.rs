@@ -4,10 +4,12 @@
 //! is sought where a line would be if chunks went on at the same length, and has to hold that very line. A wrong place
 //! makes no false transaction: user space reads line by line itself, and finds a hole where it expects one.
 
-use redwire_common::{CALL_STEPS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need};
+use redwire_common::{
+    CALL_STEPS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need, not_needed_slot,
+};
 
 use crate::emit::{bounded, wake};
-use crate::maps::{EVENTS, count};
+use crate::maps::{EVENTS, NOT_NEEDED, count};
 use crate::memory::Memory;
 use crate::scratch::{self, Slot};
 
@@ -53,9 +55,23 @@ pub struct Walk {
     over: u32,
 }
 
-/// Hands over the lines of chunks in a call. Returns how many bytes of it are done with by that; the rest is needed.
+/// Hands over the lines of chunks in a slot's call. Returns how many bytes of it are done with by that; the rest is
+/// needed. A global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &mut NotNeeded) -> u64 {
+pub extern "C" fn redwire_pass(slot: u32) -> u64 {
+    let Some(state) = scratch::slot(slot) else {
+        return 0;
+    };
+    let Some(known) = NOT_NEEDED.get_ptr_mut(not_needed_slot(state.socket.sock)) else {
+        return 0;
+    };
+    u64::from(pass(slot, state, unsafe { &mut *known }))
+}
+
+#[inline(always)]
+fn pass(slot: u32, state: &mut Slot, known: &mut NotNeeded) -> u32 {
+    let header = state.header;
     let way = if header.direction == u32::from(EGRESS) {
         0
     } else {
@@ -74,14 +90,9 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
             return 0;
         }
     }
-    let Some(state) = scratch::slot(slot) else {
-        return 0;
-    };
-    let state = unsafe { &mut *state };
-    state.header = *header;
     let window = Window {
-        memory: *memory,
-        skip,
+        memory: state.transfer.memory,
+        skip: state.transfer.skip,
         wanted: 0,
         filled: 0,
     };
@@ -119,7 +130,7 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
     count(counter::UNCAPTURED_BYTES, u64::from(walk.lost));
     let unneeded = passed.wrapping_sub(walk.captured).wrapping_sub(walk.lost);
     count(counter::UNNEEDED_BYTES, u64::from(unneeded));
-    u64::from(passed)
+    passed
 }
 
 /// [`chunk`] as a global function (see `scratch`).
@@ -127,7 +138,7 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
 #[inline(never)]
 extern "C" fn redwire_chunk(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(state) => u64::from(chunk(slot, unsafe { &mut *state })),
+        Some(state) => u64::from(chunk(slot, state)),
         None => 0,
     }
 }
@@ -200,7 +211,7 @@ fn gather(slot: u32, state: &mut Slot, skip: u32, wanted: u32) -> u32 {
 #[inline(never)]
 extern "C" fn redwire_gather(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(slot) => u64::from(step(unsafe { &mut *slot })),
+        Some(slot) => u64::from(step(slot)),
         None => 0,
     }
 }
@@ -238,11 +249,15 @@ fn step(state: &mut Slot) -> bool {
 fn size(state: &Slot, at: u32, length: u32) -> Option<(u32, u32)> {
     let mut size = 0u32;
     for digits in 0..=DIGITS as u32 {
-        let place = (at + digits) as usize;
-        if place + 1 >= length as usize {
+        let place = u64::from(at + digits);
+        if place + 1 >= u64::from(length) {
             return None;
         }
-        let (byte, next) = (*state.window_bytes.get(place)?, *state.window_bytes.get(place + 1)?);
+        const MASK: i32 = 2 * CHUNK_WINDOW as i32 - 1;
+        let place = (&raw const state.window_bytes)
+            .cast::<u8>()
+            .wrapping_add(bounded::<MASK>(place) as usize);
+        let [byte, next] = unsafe { place.cast::<[u8; 2]>().read_unaligned() };
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,

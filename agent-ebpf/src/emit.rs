@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use core::arch::asm;
-use redwire_common::{CALL_PIECES, CALL_STEPS, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter, kind};
+use redwire_common::{CALL_PIECES, CALL_STEPS, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter};
 
 use crate::maps::{EVENTS, UNANNOUNCED, count, setting};
 use crate::memory::Memory;
@@ -132,27 +132,20 @@ fn small(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
     }
 }
 
-/// Tells user space of `header.length` bytes that went, without handing them over.
+/// Hands the `header.length` bytes of a slot's call to user space in pieces, without the first `skip`, which the header
+/// does not cover. Returns how many bytes of payload it handed over. A global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn length(header: &DataEvent) -> bool {
-    event(header)
-}
-
-/// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not
-/// cover. Returns how many bytes of payload it handed over.
-#[inline(never)]
-pub fn data(slot: u32, header: &DataEvent, memory: &Memory, skip: u64) -> u64 {
-    let mut memory = *memory;
-    let length = u64::from(header.length);
-    if length < SMALL && memory.refill() && memory.left >= skip + length {
-        memory.advance(skip);
-        return small(header, &memory, length);
-    }
+pub extern "C" fn redwire_data(slot: u32, skip: u64) -> u64 {
     let Some(state) = scratch::slot(slot) else {
         return 0;
     };
-    let state = unsafe { &mut *state };
-    state.header = *header;
+    let mut memory = state.transfer.memory;
+    let length = u64::from(state.header.length);
+    if length < SMALL && memory.refill() && memory.left >= skip + length {
+        memory.advance(skip);
+        return small(&state.header, &memory, length);
+    }
     let walk = Walk {
         memory,
         skip,
@@ -189,7 +182,7 @@ fn pieces() -> usize {
 #[inline(never)]
 extern "C" fn redwire_step(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(slot) => u64::from(step(unsafe { &mut *slot })),
+        Some(slot) => u64::from(step(slot)),
         None => 0,
     }
 }
@@ -234,21 +227,4 @@ fn hole(slot: &mut Slot, length: u64) {
         count(counter::LOST_BYTES, length);
     }
     slot.header.position = slot.header.position.wrapping_add(length as u32);
-}
-
-/// The header of [`kind::DATA`] for a whole call.
-#[inline(always)]
-pub fn header(ids: (u32, u32), sock: u64, time: u64, position: u32, length: u32, direction: u8) -> DataEvent {
-    DataEvent {
-        kind: kind::DATA,
-        tgid: ids.1,
-        sock,
-        time,
-        position,
-        length,
-        captured: 0,
-        tid: ids.0,
-        direction: u32::from(direction),
-        padding: 0,
-    }
 }

@@ -129,7 +129,9 @@ fn page_address(page: u64) -> Option<u64> {
     }
     let first: u64 = kernel::read(vmemmap, 0)?;
     let map: u64 = kernel::read(direct_map, 0)?;
-    let number = page.wrapping_sub(first).checked_div(setting!(page_struct).into())?;
+    let number = page
+        .wrapping_sub(first)
+        .checked_div(setting!(page_struct).into())?;
     Some(map.wrapping_add(number << 12))
 }
 
@@ -168,7 +170,10 @@ fn walk_back(slot: u32, message: u64, length: u64) -> Option<(Memory, u64)> {
     let at: u64 = kernel::read(iterator, offset!(iov_iter_iov_offset))?;
     let vector: u64 = kernel::read(iterator, offset!(iov_iter_iov))?;
     if kind == setting!(iter_ubuf) {
-        return Some((Memory::one(vector.wrapping_add(at).wrapping_sub(length), length), 0));
+        return Some((
+            Memory::one(vector.wrapping_add(at).wrapping_sub(length), length),
+            0,
+        ));
     }
     let kind = if kind == setting!(iter_iovec) {
         KERNEL_VECTOR
@@ -187,8 +192,7 @@ fn walk_back(slot: u32, message: u64, length: u64) -> Option<(Memory, u64)> {
     if at >= length {
         return Some((memory(vector), at - length));
     }
-    let slot_state = unsafe { &mut *scratch::slot(slot)? };
-    let back = &raw mut slot_state.back;
+    let back = &raw mut scratch::slot(slot)?.back;
     unsafe {
         back.write_volatile(Back {
             vector,
@@ -214,7 +218,7 @@ fn walk_back(slot: u32, message: u64, length: u64) -> Option<(Memory, u64)> {
 #[inline(never)]
 extern "C" fn redwire_back(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(slot) => u64::from(back(unsafe { &mut *slot })),
+        Some(slot) => u64::from(back(slot)),
         None => 0,
     }
 }
@@ -226,7 +230,11 @@ fn back(slot: &mut Slot) -> bool {
     let Some([_, length]) = kernel::read::<[u64; 2]>(back.vector, 0) else {
         return false;
     };
-    let length = if back.pages != 0 { length & 0xffff_ffff } else { length };
+    let length = if back.pages != 0 {
+        length & 0xffff_ffff
+    } else {
+        length
+    };
     if length >= back.left {
         back.left = length - back.left;
         back.found = 1;

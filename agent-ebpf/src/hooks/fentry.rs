@@ -18,7 +18,7 @@ use crate::thread;
 #[inline(always)]
 fn begin(what: u64) {
     if let Some(caller) = connection::caller(ids()) {
-        thread::begin(caller.ids.0, what);
+        thread::begin(caller.tid, what);
     }
 }
 
@@ -72,16 +72,21 @@ twins!(redwire_send, redwire_send_twin, slots::SEND, |ctx, slot| {
     }
 });
 
-twins!(redwire_receive, redwire_receive_twin, slots::RECEIVE, |ctx, slot| {
-    let (sock, message): (u64, u64) = (ctx.arg(0), ctx.arg(1));
-    // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` up to Linux 5.18, then without `nonblock`.
-    let (flags, result): (i32, i32) = if setting!(nonblock) != 0 {
-        (ctx.arg(4), ctx.arg(6))
-    } else {
-        (ctx.arg(3), ctx.arg(5))
-    };
-    calls::received(slot, Socket::of_sock(sock), message, flags as u64, result)
-});
+twins!(
+    redwire_receive,
+    redwire_receive_twin,
+    slots::RECEIVE,
+    |ctx, slot| {
+        let (sock, message): (u64, u64) = (ctx.arg(0), ctx.arg(1));
+        // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` up to Linux 5.18, then without `nonblock`.
+        let (flags, result): (i32, i32) = if setting!(nonblock) != 0 {
+            (ctx.arg(4), ctx.arg(6))
+        } else {
+            (ctx.arg(3), ctx.arg(5))
+        };
+        calls::received(slot, Socket::of_sock(sock), message, flags as u64, result)
+    }
+);
 
 twins!(
     /// `tcp_splice_read(sock, ppos, pipe, len, flags)`.
@@ -99,14 +104,19 @@ twins!(
     }
 );
 
-twins!(redwire_unix_send, redwire_unix_send_twin, slots::UNIX_SEND, |ctx, slot| {
-    let (socket, message, result): (u64, u64, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(3));
-    if result > 0 {
-        calls::sent(slot, Socket::of_socket(socket), message, result, began(socket))
-    } else {
-        None
+twins!(
+    redwire_unix_send,
+    redwire_unix_send_twin,
+    slots::UNIX_SEND,
+    |ctx, slot| {
+        let (socket, message, result): (u64, u64, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(3));
+        if result > 0 {
+            calls::sent(slot, Socket::of_socket(socket), message, result, began(socket))
+        } else {
+            None
+        }
     }
-});
+);
 
 twins!(
     /// `unix_stream_recvmsg(sock, msg, size, flags)`.
@@ -136,28 +146,28 @@ twins!(
 /// `inet_accept(sock, newsock, …)`.
 #[fexit]
 pub fn redwire_accept(ctx: FExitContext) -> i32 {
-    let _ = calls::accepted(ctx.arg(1));
+    let _ = calls::accepted(slots::ACCEPT, ctx.arg(1));
     0
 }
 
 /// `unix_accept(sock, newsock, …)`.
 #[fexit]
 pub fn redwire_unix_accept(ctx: FExitContext) -> i32 {
-    let _ = calls::accepted(ctx.arg(1));
+    let _ = calls::accepted(slots::UNIX_ACCEPT, ctx.arg(1));
     0
 }
 
 /// `inet_stream_connect(sock, uaddr, addr_len, flags)`.
 #[fexit]
 pub fn redwire_connect(ctx: FExitContext) -> i32 {
-    let _ = calls::connected(ctx.arg(0), ctx.arg(4));
+    let _ = calls::connected(slots::CONNECT, ctx.arg(0), ctx.arg(4));
     0
 }
 
 /// `unix_stream_connect(sock, uaddr, addr_len, flags)`.
 #[fexit]
 pub fn redwire_unix_connect(ctx: FExitContext) -> i32 {
-    let _ = calls::connected(ctx.arg(0), ctx.arg(4));
+    let _ = calls::connected(slots::UNIX_CONNECT, ctx.arg(0), ctx.arg(4));
     0
 }
 

@@ -40,7 +40,7 @@ pub fn redwire_enter(ctx: RawTracePointContext) -> i32 {
             | number::PWRITEV2
     ) {
         if let Some(caller) = connection::caller(ids()) {
-            thread::begin(caller.ids.0, call);
+            thread::begin(caller.tid, call);
         }
     } else if call == number::CLOSE {
         let regs: *const u8 = ctx.arg(0);
@@ -59,7 +59,7 @@ fn close(regs: *const u8) -> Option<()> {
     if Some(connection.inode) != kernel::inode(&socket) || !kernel::is_last_reference(socket.file) {
         return None;
     }
-    connection::close(connection, socket.sock, caller.ids.1);
+    connection::close(connection, socket.sock, caller.tgid);
     Some(())
 }
 
@@ -106,8 +106,8 @@ fn exit(regs: *const u8, result: u64, slot: u32) -> Option<()> {
             received(slot, &caller, &call, result)
         }
         _ if slot != slots::SYSCALL => None,
-        number::CONNECT => opened(&caller, call.args[0], opener::LOCAL),
-        number::ACCEPT | number::ACCEPT4 => opened(&caller, result, opener::REMOTE),
+        number::CONNECT => opened(slot, &caller, call.args[0], opener::LOCAL),
+        number::ACCEPT | number::ACCEPT4 => opened(slot, &caller, result, opener::REMOTE),
         number::SHUTDOWN => {
             let socket = kernel::socket(call.args[0])?;
             let time = unsafe { bpf_ktime_get_ns() };
@@ -119,9 +119,10 @@ fn exit(regs: *const u8, result: u64, slot: u32) -> Option<()> {
 }
 
 #[inline(never)]
-fn opened(caller: &Caller, fd: u64, opener: u8) -> Option<()> {
+fn opened(slot: u32, caller: &Caller, fd: u64, opener: u8) -> Option<()> {
     let socket = kernel::socket(fd)?;
-    connection::opened(caller, &socket, opener, unsafe { bpf_ktime_get_ns() })
+    connection::opened(slot, caller, &socket, opener, unsafe { bpf_ktime_get_ns() });
+    Some(())
 }
 
 /// Where the bytes of a call lie; `None` for a call that moves none.
@@ -161,9 +162,8 @@ fn message(header: u64) -> Option<Memory> {
 
 /// A call's bytes, all of them.
 #[inline(always)]
-fn whole(slot: u32, direction: u8, time: u64, length: u64, memory: Memory) -> Transfer {
+fn whole(direction: u8, time: u64, length: u64, memory: Memory) -> Transfer {
     Transfer {
-        slot,
         direction: u32::from(direction),
         time,
         length: length as u32,
@@ -186,7 +186,8 @@ fn received(slot: u32, caller: &Caller, call: &Call, result: u64) -> Option<()> 
         connection::ended(caller, socket.sock, INGRESS, time);
         return Some(());
     }
-    connection::transferred(caller, &socket, &whole(slot, INGRESS, time, result, memory))
+    connection::transferred(slot, caller, &socket, &whole(INGRESS, time, result, memory));
+    Some(())
 }
 
 #[inline(never)]
@@ -201,12 +202,13 @@ fn sent(slot: u32, caller: &Caller, call: &Call, result: u64) -> Option<()> {
         call.args[0]
     };
     let socket = kernel::socket(descriptor)?;
-    let time = thread::began(caller.ids.0, call.number);
+    let time = thread::began(caller.tid, call.number);
     if call.number == number::SENDMMSG {
         return messages(slot, caller, call, &socket, EGRESS, time, result);
     }
     let memory = memory(call, result)?;
-    connection::transferred(caller, &socket, &whole(slot, EGRESS, time, result, memory))
+    connection::transferred(slot, caller, &socket, &whole(EGRESS, time, result, memory));
+    Some(())
 }
 
 /// The messages of recvmmsg(2) and sendmmsg(2).
@@ -221,7 +223,7 @@ fn messages(
     count: u64,
 ) -> Option<()> {
     let vector = call.args[1];
-    let mut transfer = whole(slot, direction, time, 0, Memory::none());
+    let mut transfer = whole(direction, time, 0, Memory::none());
     transfer.behind = redwire_lengths(vector, count) as u32;
     for i in 0..MESSAGES {
         if i >= count {
@@ -232,14 +234,14 @@ fn messages(
         transfer.length = length;
         transfer.memory = message(vector.wrapping_add(i * 64))?;
         if length > 0 {
-            connection::transferred(caller, socket, &transfer);
+            connection::transferred(slot, caller, socket, &transfer);
         }
     }
     if transfer.behind > 0 {
         transfer.length = transfer.behind;
         transfer.behind = 0;
         transfer.memory = Memory::none();
-        connection::transferred(caller, socket, &transfer);
+        connection::transferred(slot, caller, socket, &transfer);
     }
     Some(())
 }

@@ -5,7 +5,7 @@ pub mod ps;
 pub mod replay;
 pub mod run;
 
-use crate::cli::{Hooks, CaptureArgs, ExportArgs, Histogram, SelectionArgs};
+use crate::cli::{CaptureArgs, ExportArgs, Histogram, Hooks, SelectionArgs};
 use crate::config::{ByteSize, Executable, File, Selection};
 use crate::source::ebpf::backend::Backend;
 use crate::source::ebpf::{Options, offsets};

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
 use std::fmt;
+use std::path::Path;
 
 /// How the kernel is hooked. All yield the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,12 @@ use Presence::{Always, IfThere, Twin, TwinIfThere};
 const COMMON: &[Hook] = &[
     hook(RawTracepoint, "redwire_fork", "sched_process_fork", Always),
     hook(RawTracepoint, "redwire_exec", "sched_process_exec", Always),
-    hook(RawTracepoint, "redwire_exit_process", "sched_process_exit", Always),
+    hook(
+        RawTracepoint,
+        "redwire_exit_process",
+        "sched_process_exit",
+        Always,
+    ),
     hook(RawTracepoint, "redwire_tcp_state", "inet_sock_set_state", Always),
     hook(RawTracepoint, "redwire_tcp_destroy", "tcp_destroy_sock", Always),
 ];
@@ -108,12 +114,22 @@ const FENTRY: &[Hook] = &[
     hook(Fexit, "redwire_send_twin", "tcp_sendmsg_locked", Twin),
     hook(Fentry, "redwire_send_begin", "tcp_sendmsg_locked", Always),
     hook(Fexit, "redwire_send_page", "tcp_sendpage_locked", IfThere),
-    hook(Fexit, "redwire_send_page_twin", "tcp_sendpage_locked", TwinIfThere),
+    hook(
+        Fexit,
+        "redwire_send_page_twin",
+        "tcp_sendpage_locked",
+        TwinIfThere,
+    ),
     hook(Fexit, "redwire_unix_send", "unix_stream_sendmsg", Always),
     hook(Fexit, "redwire_unix_send_twin", "unix_stream_sendmsg", Twin),
     hook(Fentry, "redwire_unix_send_begin", "unix_stream_sendmsg", Always),
     hook(Fexit, "redwire_unix_send_page", "unix_stream_sendpage", IfThere),
-    hook(Fexit, "redwire_unix_send_page_twin", "unix_stream_sendpage", TwinIfThere),
+    hook(
+        Fexit,
+        "redwire_unix_send_page_twin",
+        "unix_stream_sendpage",
+        TwinIfThere,
+    ),
 ];
 
 /// Returns come first: a call whose entry was seen and whose return was not would leave its arguments behind.
@@ -145,7 +161,12 @@ const KPROBE: &[Hook] = &[
     hook(Kprobe, "probe_send_page", "tcp_sendpage_locked", IfThere),
     hook(Kprobe, "probe_unix_send_return", "unix_stream_sendmsg", Always),
     hook(Kprobe, "probe_send", "unix_stream_sendmsg", Always),
-    hook(Kprobe, "probe_unix_send_page_return", "unix_stream_sendpage", IfThere),
+    hook(
+        Kprobe,
+        "probe_unix_send_page_return",
+        "unix_stream_sendpage",
+        IfThere,
+    ),
     hook(Kprobe, "probe_send_page", "unix_stream_sendpage", IfThere),
 ];
 
@@ -206,8 +227,14 @@ impl Backend {
 /// Lines of the verifier's text that tell why it refused.
 const TOLD: usize = 20;
 
+/// Where the kernel shows that it has kprobes for perf_event_open(2).
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+
 /// Loads the programs of `hooks`. Each that is refused is in the error, with the end of the verifier's text.
 pub(super) fn load(ebpf: &mut Ebpf, hooks: &[Hook], btf: Option<&Btf>) -> Result<()> {
+    if hooks.iter().any(|hook| hook.kind == Kprobe) && !Path::new(KPROBES).exists() {
+        bail!("the kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS): there is no {KPROBES}");
+    }
     let mut refused: Vec<String> = Vec::new();
     let mut loaded: Vec<&str> = Vec::new();
     for hook in hooks {
@@ -225,19 +252,26 @@ pub(super) fn load(ebpf: &mut Ebpf, hooks: &[Hook], btf: Option<&Btf>) -> Result
             Fentry => <&mut FEntry>::try_from(program)?.load(hook.target, btf()?),
             Fexit => <&mut FExit>::try_from(program)?.load(hook.target, btf()?),
         };
-        if let Err(error) = result {
-            refused.push(refusal(hook, &error));
+        let Err(error) = result else { continue };
+        // A policy refuses all alike.
+        if let ProgramError::LoadError { io_error, .. } = &error
+            && io_error.raw_os_error() == Some(libc::EPERM)
+        {
+            bail!(
+                "the kernel's policy or this process's privileges refuse {}: {io_error}",
+                hook.program
+            );
         }
+        refused.push(refusal(hook, &error));
     }
     if refused.is_empty() {
         return Ok(());
     }
-    // A policy refuses all alike.
-    let first = refused[0].split_once(": ").map_or("", |(_, why)| why).to_owned();
-    if refused.len() > 1 && refused.iter().all(|text| text.ends_with(&first)) {
-        bail!("the kernel refuses {} programs: {first}", refused.len());
-    }
-    bail!("the kernel refuses {} programs\n{}", refused.len(), refused.join("\n"))
+    bail!(
+        "the kernel refuses {} programs\n{}",
+        refused.len(),
+        refused.join("\n")
+    )
 }
 
 fn refusal(hook: &Hook, error: &ProgramError) -> String {

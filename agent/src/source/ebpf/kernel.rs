@@ -26,9 +26,8 @@ impl Kernel {
     /// The kernel that this process runs on.
     pub fn running() -> Kernel {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let version = Version::current().map_or((0, 0, 0), |version| {
-            (version.major, version.minor, version.patch)
-        });
+        let version =
+            Version::current().map_or((0, 0, 0), |version| (version.major, version.minor, version.patch));
         Kernel {
             release: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             version,
@@ -66,7 +65,10 @@ impl Kernel {
 /// From `uname -v`, what debugfs tells where it may be read, and the kernel's command line.
 fn preemption(version: &str, debugfs: &str, command_line: &str) -> Preemption {
     let words: Vec<&str> = version.split_whitespace().collect();
-    if words.iter().any(|word| matches!(*word, "PREEMPT" | "PREEMPT_RT" | "PREEMPT_LAZY")) {
+    if words
+        .iter()
+        .any(|word| matches!(*word, "PREEMPT" | "PREEMPT_RT" | "PREEMPT_LAZY"))
+    {
         return Preemption::Preemptible;
     }
     if !words.contains(&"PREEMPT_DYNAMIC") {
@@ -98,15 +100,39 @@ mod tests {
         use Preemption::{Preemptible, Voluntary};
         for (version, debugfs, command_line, expected) in [
             ("#1 SMP Debian 5.10.223-1 (2024-08-10)", "", "", Voluntary),
-            ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.1", "none (voluntary) full\n", "", Voluntary),
-            ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.1", "none voluntary (full)\n", "quiet preempt=none", Preemptible),
-            ("#1 SMP PREEMPT_DYNAMIC Debian 7.2", "full (lazy)\n", "", Preemptible),
-            ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.1", "", "quiet preempt=voluntary", Voluntary),
+            (
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.1",
+                "none (voluntary) full\n",
+                "",
+                Voluntary,
+            ),
+            (
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.1",
+                "none voluntary (full)\n",
+                "quiet preempt=none",
+                Preemptible,
+            ),
+            (
+                "#1 SMP PREEMPT_DYNAMIC Debian 7.2",
+                "full (lazy)\n",
+                "",
+                Preemptible,
+            ),
+            (
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.1",
+                "",
+                "quiet preempt=voluntary",
+                Voluntary,
+            ),
             ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.1", "", "quiet", Preemptible),
             ("#1 SMP PREEMPT_LAZY Debian 7.2", "", "", Preemptible),
             ("#1 SMP PREEMPT_RT Debian 6.1", "", "", Preemptible),
         ] {
-            assert_eq!(preemption(version, debugfs, command_line), expected, "{version} {debugfs}");
+            assert_eq!(
+                preemption(version, debugfs, command_line),
+                expected,
+                "{version} {debugfs}"
+            );
         }
     }
 }

@@ -231,7 +231,10 @@ pub(super) fn symbols<const N: usize>(names: [&str; N]) -> [u64; N] {
     let Ok(file) = File::open("/proc/kallsyms") else {
         return found;
     };
-    for line in io::BufReader::new(file).lines().map_while(std::result::Result::ok) {
+    for line in io::BufReader::new(file)
+        .lines()
+        .map_while(std::result::Result::ok)
+    {
         let mut words = line.split_ascii_whitespace();
         let (Some(address), _, Some(name)) = (words.next(), words.next(), words.next()) else {
             continue;

@@ -17,7 +17,9 @@ pub(super) fn runs(ebpf: &Ebpf) -> u64 {
 }
 
 fn parse(text: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
     value.trim().parse().ok()
 }
 
