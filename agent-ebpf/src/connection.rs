@@ -49,7 +49,7 @@ fn port_is_selected(sock: u64) -> bool {
 
 /// A program's slot, set to work on a call.
 #[inline(always)]
-fn prepare(slot: u32, caller: &Caller, socket: &Socket) -> Option<&'static mut Slot> {
+pub fn prepare(slot: u32, caller: &Caller, socket: &Socket) -> Option<&'static mut Slot> {
     let state = scratch::slot(slot)?;
     state.caller = *caller;
     state.socket = *socket;
@@ -176,19 +176,10 @@ pub struct Transfer {
     pub exact: u32,
 }
 
-/// Tells of a call's bytes, unless that was done.
-#[inline(always)]
-pub fn transferred(slot: u32, caller: &Caller, socket: &Socket, transfer: &Transfer) {
-    if let Some(state) = prepare(slot, caller, socket) {
-        state.transfer = *transfer;
-        redwire_transferred(slot);
-    }
-}
-
-/// A global function (see `scratch`).
+/// Tells of the bytes of a slot's transfer, unless that was done. A global function (see `scratch`).
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn redwire_transferred(slot: u32) -> u64 {
+pub extern "C" fn redwire_transferred(slot: u32) -> u64 {
     let Some(state) = scratch::slot(slot) else {
         return 0;
     };

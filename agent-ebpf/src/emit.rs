@@ -146,24 +146,23 @@ pub extern "C" fn redwire_data(slot: u32, skip: u64) -> u64 {
         memory.advance(skip);
         return small(&state.header, &memory, length);
     }
-    let walk = Walk {
+    state.walk = Walk {
         memory,
         skip,
         left: length,
         captured: 0,
         pieces: pieces() as u64,
     };
-    unsafe { (&raw mut state.walk).write_volatile(walk) };
     for _ in 0..CALL_STEPS {
         if redwire_step(slot) == 0 {
             break;
         }
     }
-    let walk = unsafe { (&raw const state.walk).read_volatile() };
-    if walk.left > 0 {
-        hole(state, walk.left);
+    let left = state.walk.left;
+    if left > 0 {
+        hole(&mut state.header, left);
     }
-    walk.captured
+    state.walk.captured
 }
 
 /// Full pieces from the begin of one call: few where the reader is behind, since a long call is mostly body, and it
@@ -190,7 +189,7 @@ extern "C" fn redwire_step(slot: u32) -> u64 {
 /// Takes one step: what is left of a buffer, or a piece of it. `false` where nothing more can be handed over.
 #[inline(always)]
 fn step(slot: &mut Slot) -> bool {
-    let mut walk = unsafe { (&raw const slot.walk).read_volatile() };
+    let Slot { walk, header, .. } = slot;
     if walk.left == 0 || !walk.memory.refill() {
         return false;
     }
@@ -202,29 +201,28 @@ fn step(slot: &mut Slot) -> bool {
         let unwanted = (walk.left - tail).min(walk.memory.left);
         walk.memory.advance(unwanted);
         walk.left -= unwanted;
-        hole(slot, unwanted);
+        hole(header, unwanted);
     }
     let size = walk.left.min(walk.memory.left).min(PIECE as u64);
     if size > 0 {
-        slot.header.length = size as u32;
-        walk.captured += piece(&slot.header, &walk.memory, size);
-        slot.header.position = slot.header.position.wrapping_add(size as u32);
+        header.length = size as u32;
+        walk.captured += piece(header, &walk.memory, size);
+        header.position = header.position.wrapping_add(size as u32);
         walk.memory.advance(size);
         walk.left -= size;
         if size == PIECE as u64 {
             walk.pieces = walk.pieces.saturating_sub(1);
         }
     }
-    unsafe { (&raw mut slot.walk).write_volatile(walk) };
     true
 }
 
 /// Tells of `length` bytes that are not handed over.
 #[inline(always)]
-fn hole(slot: &mut Slot, length: u64) {
-    slot.header.length = length as u32;
-    if !event(&slot.header) {
+fn hole(header: &mut DataEvent, length: u64) {
+    header.length = length as u32;
+    if !event(header) {
         count(counter::LOST_BYTES, length);
     }
-    slot.header.position = slot.header.position.wrapping_add(length as u32);
+    header.position = header.position.wrapping_add(length as u32);
 }

@@ -16,11 +16,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use redwire_common::{DataEvent, OpenEvent};
 
-use crate::chunks::{Walk as ChunkWalk, Window};
+use crate::chunks::{Bytes, Walk as ChunkWalk, Window};
 use crate::connection::{Caller, Transfer};
 use crate::emit::Walk;
+use crate::hooks::arch::Call;
 use crate::kernel::Socket;
-use crate::memory::Back;
 
 /// The slots, by program: each has one for itself and one for its twin.
 pub mod slots {
@@ -37,20 +37,20 @@ pub mod slots {
     pub const CONNECT: u32 = 20;
     pub const UNIX_ACCEPT: u32 = 22;
     pub const UNIX_CONNECT: u32 = 24;
-    pub const COUNT: u32 = 26;
+    pub const CLOSE: u32 = 26;
+    pub const COUNT: u32 = 28;
 }
 
 #[repr(C)]
 pub struct Slot {
+    pub call: Call,
     pub caller: Caller,
     pub socket: Socket,
     pub transfer: Transfer,
     pub open: OpenEvent,
     pub header: DataEvent,
     pub walk: Walk,
-    pub back: Back,
-    /// A chunk's line; longer for the verifier, which adds the bounds of offset and length.
-    pub window_bytes: [u8; 4 * redwire_common::CHUNK_WINDOW],
+    pub window_bytes: Bytes,
     pub window: Window,
     pub chunks: ChunkWalk,
 }
