@@ -2,6 +2,7 @@
 //! collector, and what they wrote.
 
 pub mod agent;
+pub mod bpf;
 pub mod client;
 pub mod collector;
 pub mod grpc;

@@ -217,13 +217,20 @@ pub fn label(attributes: &Attributes, names: &[&str]) -> String {
     values.join(" ")
 }
 
+/// A last line without its end is still being written.
 fn lines<T: for<'a> Deserialize<'a>>(path: &Path, mut each: impl FnMut(T)) -> Result<()> {
     let Ok(file) = File::open(path) else {
         return Ok(());
     };
-    for (number, line) in BufReader::with_capacity(1 << 20, file).lines().enumerate() {
-        let line = line?;
-        each(serde_json::from_str(&line).with_context(|| format!("{}:{}", path.display(), number + 1))?);
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        reader.read_until(b'\n', &mut line)?;
+        let Some(line) = line.strip_suffix(b"\n") else {
+            break;
+        };
+        each(serde_json::from_slice(line).with_context(|| format!("{}:{number}", path.display()))?);
     }
     Ok(())
 }

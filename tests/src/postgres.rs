@@ -1,12 +1,19 @@
 //! A PostgreSQL server of the tests' own.
 
-use crate::Totals;
 use crate::client::output;
 use crate::process::{Process, free_port};
-use anyhow::{Context as _, Result};
+use crate::{Totals, tools};
+use anyhow::{Context as _, Result, ensure};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Statements that make the tables of the tests.
+const TABLES: &[&str] = &[
+    "CREATE TABLE bench AS SELECT id, 0 AS balance FROM generate_series(1, 1000) AS id",
+    "CREATE INDEX ON bench (id)",
+    "CREATE TABLE history (id int)",
+];
 
 /// A running server, with a database `postgres` that everybody may use as `postgres`.
 #[derive(Debug)]
@@ -160,6 +167,48 @@ impl Postgres {
     pub fn sql(&self, statement: &str) -> Result<String> {
         let mut psql = self.program("psql");
         output(psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", statement]))
+    }
+
+    /// Makes the tables of the tests, by psql. What the server was asked so far: the extension, and these.
+    ///
+    /// # Errors
+    /// Where the server refuses one.
+    pub fn tables(&self) -> Result<Totals> {
+        for statement in TABLES {
+            self.sql(statement)?;
+        }
+        Ok(Totals::from([("CREATE".to_owned(), 1 + TABLES.len() as u64)]))
+    }
+
+    /// pgbench with 4 connections, each with `each` transactions of `script`, whose statements are `operations`, in
+    /// a `mode` of the protocol. What it counts.
+    ///
+    /// # Errors
+    /// Where it fails, or does not do all.
+    pub fn pgbench(
+        &self,
+        mode: &str,
+        script: &str,
+        each: u64,
+        operations: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Totals> {
+        const CLIENTS: u64 = 4;
+        let mut pgbench = self.program("pgbench");
+        pgbench.args(["-n", "-M", mode, "-t", &each.to_string()]);
+        pgbench.args(["-c", &CLIENTS.to_string(), "-f"]);
+        pgbench.arg(tools::programs().join(format!("postgres/{script}.sql")));
+        let text = output(pgbench.envs(environment.iter().copied()))?;
+        let processed = format!("actually processed: {0}/{0}", each * CLIENTS);
+        ensure!(text.contains(&processed), "{text}");
+        let mut counts = Totals::new();
+        for operation in operations {
+            *counts.entry((*operation).to_owned()).or_default() += each * CLIENTS;
+            if mode == "prepared" {
+                *counts.entry("PREPARE".to_owned()).or_default() += CLIENTS;
+            }
+        }
+        Ok(counts)
     }
 
     /// Has `user` send a password in clear.

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a process may take to start or to stop.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a process may take to start or to stop: `REDWIRE_PATIENCE` in seconds (an emulated machine is slow), by
+/// default 20.
+pub fn patience() -> Duration {
+    let seconds = std::env::var("REDWIRE_PATIENCE").ok();
+    Duration::from_secs(seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(20))
+}
 
 /// A running program in a process group of its own, whose output goes to a file. The group is stopped when the
 /// guard is dropped, and its leader when the thread that started it dies.
@@ -106,7 +110,7 @@ impl Process {
     /// Where it does not end.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM);
-        self.wait(PATIENCE)
+        self.wait(patience())
     }
 
     /// Waits until something listens on `port` of the loopback address.
@@ -128,14 +132,15 @@ impl Process {
     }
 
     fn wait_until(&mut self, what: &str, done: impl Fn(&Process) -> bool) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = patience();
+        let deadline = Instant::now() + patience;
         while !done(self) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended ({status}) before it {what}\n{}", self.name, self.tail());
             }
             if Instant::now() > deadline {
                 bail!(
-                    "{} runs for {PATIENCE:?} before it {what}\n{}",
+                    "{} runs for {patience:?} before it {what}\n{}",
                     self.name,
                     self.tail()
                 );

@@ -66,6 +66,31 @@ impl Redis {
         self.folder.path().join("redis.sock")
     }
 
+    /// redis-benchmark with each of `commands` as often as `each` says, `depth` of them at a time. What it sends.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub fn benchmark(
+        &self,
+        depth: u64,
+        each: u64,
+        commands: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Totals> {
+        let mut benchmark =
+            Command::new(tools::find("redis-benchmark").context("redis-benchmark is not installed")?);
+        benchmark.args(["-q", "-p", &self.port.to_string(), "-n", &each.to_string()]);
+        benchmark.args(["-P", &depth.to_string(), "-t", &commands.join(",").to_lowercase()]);
+        output(benchmark.envs(environment.iter().copied()))?;
+        let mut counts: Totals = commands
+            .iter()
+            .map(|command| ((*command).to_owned(), each))
+            .collect();
+        // It asks for `save` and `appendonly` first.
+        counts.insert("CONFIG GET".to_owned(), 2);
+        Ok(counts)
+    }
+
     /// Bytes read and written, by the server's own count (`INFO stats`).
     ///
     /// # Errors

@@ -53,9 +53,9 @@ pub fn python_environment() -> PathBuf {
     ))
 }
 
-/// The interpreter of [`python_environment`].
+/// The interpreter of [`python_environment`], or `REDWIRE_PYTHON`.
 pub fn python() -> PathBuf {
-    python_environment().join("bin/python")
+    std::env::var_os("REDWIRE_PYTHON").map_or_else(|| python_environment().join("bin/python"), PathBuf::from)
 }
 
 /// The agent, built for release: `REDWIRE_BINARY`, by default the workspace's own.

@@ -4,14 +4,12 @@ use crate::capturing;
 use crate::scene::{Scene, same};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use redwire_tests::bpf::Objects;
 use redwire_tests::collector::Transport;
 use redwire_tests::load::{Client, MIX};
 use redwire_tests::otlp::Kind;
 use redwire_tests::service::{Server, Service};
-use redwire_tests::tools;
 use rustix::process::Signal;
-use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -21,25 +19,6 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
-/// The ids of kernel programs that a process holds, by its file descriptors (proc(5), fdinfo).
-fn programs_of(pid: u32) -> Result<BTreeSet<u64>> {
-    let mut programs = BTreeSet::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
-        let ids = text.lines().filter_map(|line| line.strip_prefix("prog_id:"));
-        programs.extend(ids.filter_map(|id| id.trim().parse::<u64>().ok()));
-    }
-    Ok(programs)
-}
-
-/// The ids of all kernel programs that are loaded.
-fn programs() -> Result<BTreeSet<u64>> {
-    let bpftool = tools::find("bpftool").context("bpftool is not installed")?;
-    let output = Command::new(bpftool).args(["prog", "show", "-j"]).output()?;
-    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
-    Ok(all.iter().filter_map(|program| program["id"].as_u64()).collect())
-}
-
 fn killed(test: &str) -> Result<()> {
     let mut scene = Scene::start(test, Transport::Grpc, &[])?;
     let folder = scene.folder().to_owned();
@@ -47,20 +26,20 @@ fn killed(test: &str) -> Result<()> {
     Client::Go.run(&service.url(), 100, MIX, &[], &folder)?;
 
     let agent = scene.agent().context("the agent runs")?.process();
-    let ours = programs_of(agent.pid())?;
+    let ours = Objects::held_by(agent.pid())?;
     ensure!(
-        !ours.is_empty() && ours.is_subset(&programs()?),
+        !ours.programs.is_empty() && ours.common(&Objects::loaded()?) == ours,
         "the agent holds no program: {ours:?}"
     );
     agent.signal(Signal::KILL);
     agent.wait(Duration::from_secs(5))?;
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let left: Vec<u64> = programs()?.intersection(&ours).copied().collect();
+        let left = Objects::loaded()?.common(&ours);
         if left.is_empty() {
             break;
         }
-        ensure!(Instant::now() < deadline, "programs {left:?} are still loaded");
+        ensure!(Instant::now() < deadline, "still loaded: {left:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
     // The service does not notice.

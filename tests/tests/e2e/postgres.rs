@@ -29,24 +29,10 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Statements that make the tables of the tests, by psql.
-const TABLES: &[(&str, &str)] = &[
-    (
-        "CREATE",
-        "CREATE TABLE bench AS SELECT id, 0 AS balance FROM generate_series(1, 1000) AS id",
-    ),
-    ("CREATE", "CREATE INDEX ON bench (id)"),
-    ("CREATE", "CREATE TABLE history (id int)"),
-];
-
 /// A server, and what it was asked so far: the extension, and the tables.
 fn server(scene: &Scene, environment: &[(&str, &str)]) -> Result<(Postgres, Totals)> {
     let server = Postgres::start(scene.folder(), environment)?;
-    let mut asked = Totals::from([("CREATE".to_owned(), 1)]);
-    for (operation, statement) in TABLES {
-        server.sql(statement)?;
-        *asked.entry((*operation).to_owned()).or_default() += 1;
-    }
+    let asked = server.tables()?;
     Ok((server, asked))
 }
 
@@ -67,33 +53,6 @@ fn server_agrees(server: &Postgres, counted: &Totals) -> Result<()> {
     Ok(())
 }
 
-/// pgbench with 4 connections, each with `each` transactions of `script`, whose statements are `operations`. What it
-/// counts.
-fn run_pgbench(
-    server: &Postgres,
-    mode: &str,
-    script: &str,
-    each: u64,
-    operations: &[&str],
-) -> Result<Totals> {
-    const CLIENTS: u64 = 4;
-    let mut pgbench = server.program("pgbench");
-    pgbench.args(["-n", "-M", mode, "-t", &each.to_string()]);
-    pgbench.args(["-c", &CLIENTS.to_string(), "-f"]);
-    pgbench.arg(tools::programs().join(format!("postgres/{script}.sql")));
-    let text = client::output(pgbench.envs(selected_as("client")))?;
-    let processed = format!("actually processed: {0}/{0}", each * CLIENTS);
-    ensure!(text.contains(&processed), "{text}");
-    let mut counts = Totals::new();
-    for operation in operations {
-        *counts.entry((*operation).to_owned()).or_default() += each * CLIENTS;
-        if mode == "prepared" {
-            *counts.entry("PREPARE".to_owned()).or_default() += CLIENTS;
-        }
-    }
-    Ok(counts)
-}
-
 /// The statements of `transaction.sql`.
 const TRANSACTION: &[&str] = &["BEGIN", "UPDATE", "SELECT", "INSERT", "END"];
 
@@ -109,7 +68,7 @@ fn pgbench(test: &str) -> Result<()> {
         ] {
             add(
                 &mut expected,
-                &run_pgbench(&server, mode, script, each, operations)?,
+                &server.pgbench(mode, script, each, operations, &selected_as("client"))?,
             );
         }
     }
@@ -227,7 +186,7 @@ fn captured(test: &str) -> Result<()> {
     for mode in ["simple", "extended", "prepared"] {
         add(
             &mut counts,
-            &run_pgbench(&server, mode, "transaction", 60, TRANSACTION)?,
+            &server.pgbench(mode, "transaction", 60, TRANSACTION, &selected_as("client"))?,
         );
     }
     let mut psycopg = program(Language::Python, "postgres_psycopg");

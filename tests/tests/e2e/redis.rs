@@ -46,22 +46,6 @@ fn agree(telemetry: &Telemetry, server: &Redis, expected: &Totals, asked: &Total
     Ok(())
 }
 
-/// redis-benchmark with each of `commands` as often as `each` says, `depth` of them at a time. What it sends.
-fn run_benchmark(server: &Redis, depth: u64, each: u64, commands: &[&str]) -> Result<Totals> {
-    let mut benchmark =
-        Command::new(tools::find("redis-benchmark").context("redis-benchmark is not installed")?);
-    benchmark.args(["-q", "-p", &server.port().to_string(), "-n", &each.to_string()]);
-    benchmark.args(["-P", &depth.to_string(), "-t", &commands.join(",").to_lowercase()]);
-    client::output(benchmark.envs(selected_as("client")))?;
-    let mut counts: Totals = commands
-        .iter()
-        .map(|command| ((*command).to_owned(), each))
-        .collect();
-    // It asks for `save` and `appendonly` first.
-    counts.insert("CONFIG GET".to_owned(), 2);
-    Ok(counts)
-}
-
 /// More than 100,000 commands, one, 16 and 500 at a time. Counts are equal, unless the ring buffer had no room for all.
 fn benchmark(test: &str, arguments: &[&str]) -> Result<()> {
     let scene = Scene::start(test, Transport::Grpc, arguments)?;
@@ -73,7 +57,10 @@ fn benchmark(test: &str, arguments: &[&str]) -> Result<()> {
         (16, 20_000, &["SET", "GET"][..]),
         (500, 20_000, &["SET", "GET", "HSET"][..]),
     ] {
-        add(&mut expected, &run_benchmark(&server, depth, each, commands)?);
+        add(
+            &mut expected,
+            &server.benchmark(depth, each, commands, &selected_as("client"))?,
+        );
     }
     ensure!(expected.values().sum::<u64>() >= 100_000, "{expected:?}");
     let after = server.traffic()?;
@@ -245,10 +232,10 @@ fn captured(test: &str) -> Result<()> {
     let server = Redis::start(scene.folder(), &[])?;
     let folder = scene.folder().to_owned();
     let tcpdump = Tcpdump::start(&folder, server.port())?;
-    let mut counts = run_benchmark(&server, 1, 500, &["SET", "GET", "INCR", "MSET"])?;
+    let mut counts = server.benchmark(1, 500, &["SET", "GET", "INCR", "MSET"], &selected_as("client"))?;
     add(
         &mut counts,
-        &run_benchmark(&server, 16, 1_600, &["SET", "GET", "LPUSH"])?,
+        &server.benchmark(16, 1_600, &["SET", "GET", "LPUSH"], &selected_as("client"))?,
     );
     let address = format!("127.0.0.1:{}", server.port());
     let redis_py = run(program(Language::Python, "redis_py").args(["200", &address]))?;
