@@ -20,22 +20,12 @@ pub fn sent(slot: u32, socket: Option<Socket>, message: u64, result: i32, time: 
         return None;
     }
     let caller = connection::caller(ids())?;
-    let length = result as u32;
-    let (memory, skip) = match message {
-        0 => (Memory::none(), 0),
-        message => memory::passed(slot, message, u64::from(length)),
-    };
-    let transfer = Transfer {
-        slot,
-        direction: u32::from(EGRESS),
-        time,
-        length,
-        behind: 0,
-        memory,
-        skip,
-        exact: 1,
-    };
-    connection::transferred(&caller, &socket?, &transfer)
+    let state = connection::prepare(slot, &caller, &socket?)?;
+    let transfer = &mut state.transfer;
+    transfer.direction = u32::from(EGRESS);
+    transfer.time = time;
+    transfer.exact = 1;
+    moved(slot, transfer, message, result)
 }
 
 /// Bytes read by a function that has `message`, or 0 where they do not go to memory.
@@ -54,42 +44,52 @@ pub fn received(slot: u32, socket: Option<Socket>, message: u64, flags: u64, res
         }
         return Some(());
     }
-    let length = result as u32;
-    let (memory, skip) = if message == 0 || flags & MSG_TRUNC != 0 {
-        (Memory::none(), 0)
+    let state = connection::prepare(slot, &caller, &socket)?;
+    let transfer = &mut state.transfer;
+    transfer.direction = u32::from(INGRESS);
+    transfer.time = time;
+    transfer.exact = 0;
+    let message = if flags & MSG_TRUNC != 0 { 0 } else { message };
+    moved(slot, transfer, message, result)
+}
+
+#[inline(always)]
+fn moved(slot: u32, transfer: &mut Transfer, message: u64, result: i32) -> Option<()> {
+    transfer.length = result as u32;
+    transfer.behind = 0;
+    if message == 0 {
+        transfer.memory = Memory::none();
+        transfer.skip = 0;
     } else {
-        memory::passed(slot, message, u64::from(length))
-    };
-    let transfer = Transfer {
-        slot,
-        direction: u32::from(INGRESS),
-        time,
-        length,
-        behind: 0,
-        memory,
-        skip,
-        exact: 0,
-    };
-    connection::transferred(&caller, &socket, &transfer)
+        memory::passed(slot, transfer, message);
+    }
+    connection::redwire_transferred(slot);
+    Some(())
 }
 
 /// accept(2) has given `socket` its `struct sock`.
 #[inline(always)]
-pub fn accepted(socket: u64) -> Option<()> {
+pub fn accepted(slot: u32, socket: u64) -> Option<()> {
     let caller = connection::caller(ids())?;
     let socket = Socket::of_socket(socket)?;
-    connection::opened(&caller, &socket, opener::REMOTE, unsafe { bpf_ktime_get_ns() })
+    connection::opened(slot, &caller, &socket, opener::REMOTE, unsafe {
+        bpf_ktime_get_ns()
+    });
+    Some(())
 }
 
 /// connect(2) has succeeded.
 #[inline(always)]
-pub fn connected(socket: u64, result: i32) -> Option<()> {
+pub fn connected(slot: u32, socket: u64, result: i32) -> Option<()> {
     if result != 0 {
         return None;
     }
     let caller = connection::caller(ids())?;
     let socket = Socket::of_socket(socket)?;
-    connection::opened(&caller, &socket, opener::LOCAL, unsafe { bpf_ktime_get_ns() })
+    connection::opened(slot, &caller, &socket, opener::LOCAL, unsafe {
+        bpf_ktime_get_ns()
+    });
+    Some(())
 }
 
 /// shutdown(2).

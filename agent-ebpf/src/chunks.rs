@@ -4,10 +4,12 @@
 //! is sought where a line would be if chunks went on at the same length, and has to hold that very line. A wrong place
 //! makes no false transaction: user space reads line by line itself, and finds a hole where it expects one.
 
-use redwire_common::{CALL_STEPS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need};
+use redwire_common::{
+    CALL_STEPS, CHUNK_WINDOW, DataEvent, EGRESS, NotNeeded, counter, need, not_needed_slot,
+};
 
 use crate::emit::{bounded, wake};
-use crate::maps::{EVENTS, count};
+use crate::maps::{EVENTS, NOT_NEEDED, count};
 use crate::memory::Memory;
 use crate::scratch::{self, Slot};
 
@@ -19,6 +21,9 @@ const DIGITS: usize = 7;
 
 /// What of the chunk before a line is captured with it: its last byte, whose time is needed, and CR LF.
 const BEFORE: u32 = 3;
+
+/// Room for the window; longer for the verifier, which adds the bounds of offset and length.
+pub type Bytes = [u8; 4 * CHUNK_WINDOW];
 
 /// Where the window is read. In a map and not in registers (see `scratch`).
 #[repr(C)]
@@ -53,9 +58,23 @@ pub struct Walk {
     over: u32,
 }
 
-/// Hands over the lines of chunks in a call. Returns how many bytes of it are done with by that; the rest is needed.
+/// Hands over the lines of chunks in a slot's call. Returns how many bytes of it are done with by that; the rest is
+/// needed. A global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &mut NotNeeded) -> u64 {
+pub extern "C" fn redwire_pass(slot: u32) -> u64 {
+    let Some(state) = scratch::slot(slot) else {
+        return 0;
+    };
+    let Some(known) = NOT_NEEDED.get_ptr_mut(not_needed_slot(state.socket.sock)) else {
+        return 0;
+    };
+    u64::from(pass(slot, state, unsafe { &mut *known }))
+}
+
+#[inline(always)]
+fn pass(slot: u32, state: &mut Slot, known: &mut NotNeeded) -> u32 {
+    let header = &state.header;
     let way = if header.direction == u32::from(EGRESS) {
         0
     } else {
@@ -74,19 +93,13 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
             return 0;
         }
     }
-    let Some(state) = scratch::slot(slot) else {
-        return 0;
-    };
-    let state = unsafe { &mut *state };
-    state.header = *header;
-    let window = Window {
-        memory: *memory,
-        skip,
+    state.window = Window {
+        memory: state.transfer.memory,
+        skip: state.transfer.skip,
         wanted: 0,
         filled: 0,
     };
-    unsafe { (&raw mut state.window).write_volatile(window) };
-    let walk = Walk {
+    state.chunks = Walk {
         position: header.position,
         length: header.length,
         stride,
@@ -97,13 +110,12 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
         lost: 0,
         over: 0,
     };
-    unsafe { (&raw mut state.chunks).write_volatile(walk) };
     for _ in 0..CHUNKS {
         if redwire_chunk(slot) == 0 {
             break;
         }
     }
-    let walk = unsafe { (&raw const state.chunks).read_volatile() };
+    let walk = &state.chunks;
     if walk.certain == 0 {
         return 0;
     }
@@ -119,7 +131,7 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
     count(counter::UNCAPTURED_BYTES, u64::from(walk.lost));
     let unneeded = passed.wrapping_sub(walk.captured).wrapping_sub(walk.lost);
     count(counter::UNNEEDED_BYTES, u64::from(unneeded));
-    u64::from(passed)
+    passed
 }
 
 /// [`chunk`] as a global function (see `scratch`).
@@ -127,7 +139,7 @@ pub fn pass(slot: u32, header: &DataEvent, memory: &Memory, skip: u64, known: &m
 #[inline(never)]
 extern "C" fn redwire_chunk(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(state) => u64::from(chunk(slot, unsafe { &mut *state })),
+        Some(state) => u64::from(chunk(slot, state)),
         None => 0,
     }
 }
@@ -135,7 +147,7 @@ extern "C" fn redwire_chunk(slot: u32) -> u64 {
 /// Hands over the next line. `false` where there is none in this call.
 #[inline(always)]
 fn chunk(slot: u32, state: &mut Slot) -> bool {
-    let mut walk = unsafe { (&raw const state.chunks).read_volatile() };
+    let walk = &mut state.chunks;
     let from = walk.line.saturating_sub(BEFORE);
     if from >= walk.length {
         return false;
@@ -144,17 +156,21 @@ fn chunk(slot: u32, state: &mut Slot) -> bool {
     walk.over = 1;
     if from >= walk.at {
         let wanted = (walk.length - from).min(CHUNK_WINDOW as u32);
-        if gather(slot, state, from - walk.at, wanted) == wanted {
+        state.window.skip += u64::from(from - walk.at);
+        state.window.wanted = u64::from(wanted);
+        state.window.filled = 0;
+        if redwire_window(slot) == u64::from(wanted) {
             let next = if walk.line >= walk.length {
                 0
             } else {
-                next(state, walk.line - from, wanted)
+                next(&state.window_bytes, walk.line - from, wanted)
             };
             let fits = walk.line >= walk.length || next > 0 && (walk.certain != 0 || next == walk.stride);
             if fits {
                 walk.over = 0;
                 walk.certain = 1;
-                if output(state, walk.position.wrapping_add(from), wanted) {
+                let position = walk.position.wrapping_add(from);
+                if output(&state.header, &state.window_bytes, position, wanted) {
                     walk.captured += wanted;
                 } else {
                     walk.lost += wanted;
@@ -166,33 +182,28 @@ fn chunk(slot: u32, state: &mut Slot) -> bool {
             }
         }
     }
-    unsafe { (&raw mut state.chunks).write_volatile(walk) };
     walk.over == 0 && walk.line < walk.length + BEFORE && walk.at < walk.length
 }
 
 /// Bytes from the line at `at` to the next one; 0 for the last chunk, or none.
 #[inline(always)]
-fn next(state: &Slot, at: u32, length: u32) -> u32 {
-    match size(state, at, length) {
+fn next(window: &Bytes, at: u32, length: u32) -> u32 {
+    match size(window, at, length) {
         Some((digits, size)) if size > 0 => digits + 2 + size + 2,
         _ => 0,
     }
 }
 
-/// Reads the next `wanted` bytes behind `skip`. Returns how many there are.
-#[inline(always)]
-fn gather(slot: u32, state: &mut Slot, skip: u32, wanted: u32) -> u32 {
-    let mut window = unsafe { (&raw const state.window).read_volatile() };
-    window.skip += u64::from(skip);
-    window.wanted = u64::from(wanted);
-    window.filled = 0;
-    unsafe { (&raw mut state.window).write_volatile(window) };
+/// Reads the window. Returns how many bytes there are. A global function (see `scratch`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_window(slot: u32) -> u64 {
     for _ in 0..CALL_STEPS {
         if redwire_gather(slot) == 0 {
             break;
         }
     }
-    unsafe { (&raw const state.window.filled).read_volatile() as u32 }
+    scratch::slot(slot).map_or(0, |state| state.window.filled)
 }
 
 /// [`step`] as a global function (see `scratch`).
@@ -200,7 +211,7 @@ fn gather(slot: u32, state: &mut Slot, skip: u32, wanted: u32) -> u32 {
 #[inline(never)]
 extern "C" fn redwire_gather(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(slot) => u64::from(step(unsafe { &mut *slot })),
+        Some(slot) => u64::from(step(slot)),
         None => 0,
     }
 }
@@ -208,7 +219,7 @@ extern "C" fn redwire_gather(slot: u32) -> u64 {
 /// The next buffer, or the next piece of the window. `false` where it is full, or nothing is left.
 #[inline(always)]
 fn step(state: &mut Slot) -> bool {
-    let mut window = unsafe { (&raw const state.window).read_volatile() };
+    let window = &mut state.window;
     if window.filled >= window.wanted {
         return false;
     }
@@ -229,23 +240,23 @@ fn step(state: &mut Slot) -> bool {
         window.memory.advance(size);
         window.filled += size;
     }
-    unsafe { (&raw mut state.window).write_volatile(window) };
     true
 }
 
 /// The size of a chunk in the line at `at`, and its number of digits. A line with extensions is none here.
 #[inline(always)]
-fn size(state: &Slot, at: u32, length: u32) -> Option<(u32, u32)> {
+fn size(window: &Bytes, at: u32, length: u32) -> Option<(u32, u32)> {
     let mut size = 0u32;
     for digits in 0..=DIGITS as u32 {
-        let place = (at + digits) as usize;
-        if place + 1 >= length as usize {
+        let place = u64::from(at + digits);
+        if place + 1 >= u64::from(length) {
             return None;
         }
-        let (byte, next) = (
-            *state.window_bytes.get(place)?,
-            *state.window_bytes.get(place + 1)?,
-        );
+        const MASK: i32 = 2 * CHUNK_WINDOW as i32 - 1;
+        let place = (&raw const *window)
+            .cast::<u8>()
+            .wrapping_add(bounded::<MASK>(place) as usize);
+        let [byte, next] = unsafe { place.cast::<[u8; 2]>().read_unaligned() };
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
@@ -267,7 +278,7 @@ struct Line {
 
 /// Hands over the window, which begins at `position`.
 #[inline(always)]
-fn output(state: &mut Slot, position: u32, length: u32) -> bool {
+fn output(header: &DataEvent, window: &Bytes, position: u32, length: u32) -> bool {
     let Some(mut record) = EVENTS.reserve::<Line>(0) else {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, u64::from(length));
@@ -278,9 +289,9 @@ fn output(state: &mut Slot, position: u32, length: u32) -> bool {
             position,
             length,
             captured: length,
-            ..state.header
+            ..*header
         },
-        bytes: *state.window_bytes.first_chunk().unwrap_or(&[0; CHUNK_WINDOW]),
+        bytes: *window.first_chunk().unwrap_or(&[0; CHUNK_WINDOW]),
     };
     record.write(line);
     record.submit(wake(size_of::<Line>()));

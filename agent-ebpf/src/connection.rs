@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use redwire_common::{
-    CloseEvent, ConnectionState as Connection, DataEvent, EGRESS, EndEvent, INGRESS, NotNeeded, OpenEvent,
-    UNIX_PATH, counter, kind, need, not_needed_slot, opener,
+    CloseEvent, ConnectionState as Connection, EGRESS, EndEvent, INGRESS, counter, kind, need,
+    not_needed_slot, opener,
 };
 
 use crate::chunks;
@@ -11,23 +11,28 @@ use crate::emit;
 use crate::kernel::{self, AF_UNIX, Socket};
 use crate::maps::{CONNECTIONS, NOT_NEEDED, PORTS, count, selected_flag, setting};
 use crate::memory::Memory;
+use crate::scratch::{self, Slot};
 use crate::thread;
 
 /// Who makes a call.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Caller {
-    /// Thread and thread group id.
-    pub ids: (u32, u32),
-    /// Its process is selected; else only a port can be.
-    pub selected: bool,
+    /// Thread id.
+    pub tid: u32,
+    /// Thread group id.
+    pub tgid: u32,
+    /// 1: its process is selected; else only a port can be.
+    pub selected: u64,
 }
 
 /// The caller, if the call may be looked at: its process is selected, or connections are by port.
 #[inline(always)]
 pub fn caller(ids: (u32, u32)) -> Option<Caller> {
-    let selected = unsafe { selected_flag(ids.1)?.read() } != 0;
-    if selected || setting!(by_port) != 0 && ids.1 != setting!(agent) {
-        Some(Caller { ids, selected })
+    let (tid, tgid) = ids;
+    let selected = u64::from(unsafe { selected_flag(tgid)?.read() });
+    if selected != 0 || setting!(by_port) != 0 && tgid != setting!(agent) {
+        Some(Caller { tid, tgid, selected })
     } else {
         None
     }
@@ -42,24 +47,46 @@ fn port_is_selected(sock: u64) -> bool {
     PORTS.get_ptr(&local).is_some() || PORTS.get_ptr(&remote).is_some()
 }
 
+/// A program's slot, set to work on a call.
+#[inline(always)]
+pub fn prepare(slot: u32, caller: &Caller, socket: &Socket) -> Option<&'static mut Slot> {
+    let state = scratch::slot(slot)?;
+    state.caller = *caller;
+    state.socket = *socket;
+    Some(state)
+}
+
 /// The connection's state, made now where it is new. `opener` says how it came about, where that is known.
 #[inline(always)]
-pub fn enter(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
-    if let Some(connection) = CONNECTIONS.get_ptr_mut(&socket.sock) {
+fn enter(slot: u32, state: &Slot, opener: u32) -> Option<&'static mut Connection> {
+    let sock = state.socket.sock;
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(&sock) {
         let connection = unsafe { &mut *connection };
         // TCP tells of every end (see `tcp_state`), a unix socket only of a close(2) that somebody calls.
-        let same = || connection.family != AF_UNIX || Some(connection.inode) == kernel::inode(socket);
-        if opener == opener::UNKNOWN && same() {
+        let same = || connection.family != AF_UNIX || Some(connection.inode) == kernel::inode(&state.socket);
+        if opener == u32::from(opener::UNKNOWN) && same() {
             return Some(connection);
         }
     }
-    create(caller, socket, opener)
+    if redwire_create(slot, opener) == 0 {
+        return None;
+    }
+    let connection = CONNECTIONS.get_ptr_mut(&sock)?;
+    Some(unsafe { &mut *connection })
 }
 
+/// [`create`] as a global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut Connection> {
+extern "C" fn redwire_create(slot: u32, opener: u32) -> u64 {
+    let created = scratch::slot(slot).and_then(|state| create(&state.caller, &state.socket, opener as u8));
+    u64::from(created.is_some())
+}
+
+#[inline(always)]
+fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<()> {
     let family = kernel::stream_family(socket)?;
-    if !caller.selected && (family == AF_UNIX || !port_is_selected(socket.sock)) {
+    if caller.selected == 0 && (family == AF_UNIX || !port_is_selected(socket.sock)) {
         return None;
     }
     let mut connection = Connection {
@@ -89,32 +116,33 @@ fn create(caller: &Caller, socket: &Socket, opener: u8) -> Option<&'static mut C
             connection.origin = connection.next;
         }
     }
-    CONNECTIONS.insert(&socket.sock, &connection, 0).ok()?;
-    let connection = CONNECTIONS.get_ptr_mut(&socket.sock)?;
-    Some(unsafe { &mut *connection })
+    CONNECTIONS.insert(&socket.sock, &connection, 0).ok()
 }
 
-/// Tells user space of the connection. `false` where that did not get through: then nothing else would be understood.
+/// Tells user space of the connection. 0 where that did not get through: then nothing else would be understood. A
+/// global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn announce(connection: &mut Connection, caller: &Caller, sock: u64, time: u64) -> bool {
-    let mut event = OpenEvent {
-        kind: kind::OPEN,
-        tgid: caller.ids.1,
-        sock,
-        time,
-        origin: connection.origin,
-        local_address: [0; 16],
-        remote_address: [0; 16],
-        local_port: 0,
-        remote_port: 0,
-        family: connection.family,
-        opener: connection.opener,
-        origin_known: connection.origin_known,
-        path_length: 0,
-        padding: 0,
-        inode: connection.inode,
-        path: [0; UNIX_PATH + 4],
-    };
+extern "C" fn redwire_announce(slot: u32) -> u64 {
+    scratch::slot(slot).map_or(0, |state| u64::from(announce(state).is_some()))
+}
+
+#[inline(always)]
+fn announce(state: &mut Slot) -> Option<()> {
+    let sock = state.socket.sock;
+    let connection = unsafe { &mut *CONNECTIONS.get_ptr_mut(&sock)? };
+    let event = &mut state.open;
+    event.kind = kind::OPEN;
+    event.tgid = state.caller.tgid;
+    event.sock = sock;
+    event.time = state.transfer.time;
+    event.origin = connection.origin;
+    event.family = connection.family;
+    event.opener = connection.opener;
+    event.origin_known = connection.origin_known;
+    event.path_length = 0;
+    event.padding = 0;
+    event.inode = connection.inode;
     if connection.family == AF_UNIX {
         event.path_length = kernel::unix_path(sock, &mut event.path);
     } else {
@@ -127,38 +155,43 @@ fn announce(connection: &mut Connection, caller: &Caller, sock: u64, time: u64) 
             event.remote_port = remote;
         }
     }
-    let announced = emit::event(&event);
+    let announced = emit::event(event);
     connection.announced = announced as u8;
-    announced
+    announced.then_some(())
 }
 
 /// Bytes that went through a socket by one call.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Transfer {
-    /// Of the program that tells (see `scratch`).
-    pub slot: u32,
-    pub direction: u32,
     pub time: u64,
-    pub length: u32,
-    /// Bytes that the same call moved behind these.
-    pub behind: u32,
     pub memory: Memory,
     /// Bytes of `memory` before the first.
     pub skip: u64,
+    pub length: u32,
+    /// Bytes that the same call moved behind these.
+    pub behind: u32,
+    pub direction: u32,
     /// 1: nobody else has moved bytes of this direction since: the socket is locked.
     pub exact: u32,
 }
 
-/// Tells of a call's bytes, unless that was done.
+/// Tells of the bytes of a slot's transfer, unless that was done. A global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn transferred(caller: &Caller, socket: &Socket, transfer: &Transfer) -> Option<()> {
-    let known = NOT_NEEDED.get_ptr_mut(not_needed_slot(socket.sock));
-    let connection = enter(caller, socket, opener::UNKNOWN)?;
-    let told = tell(connection, known, caller, socket, transfer);
+pub extern "C" fn redwire_transferred(slot: u32) -> u64 {
+    let Some(state) = scratch::slot(slot) else {
+        return 0;
+    };
+    let sock = state.socket.sock;
+    let Some(connection) = enter(slot, state, opener::UNKNOWN.into()) else {
+        return 0;
+    };
+    let told = tell(slot, state, connection);
     if connection.over != 0 {
-        close_if_done(connection, socket.sock, caller.ids.1);
+        close_if_done(connection, sock, state.caller.tgid);
     }
-    told
+    u64::from(told.is_some())
 }
 
 /// Where a call's bytes begin.
@@ -171,16 +204,12 @@ enum Place {
 }
 
 #[inline(always)]
-fn place(
-    connection: &mut Connection,
-    caller: &Caller,
-    socket: &Socket,
-    transfer: &Transfer,
-) -> Option<Place> {
+fn place(slot: u32, state: &Slot, connection: &mut Connection) -> Option<Place> {
+    let (socket, transfer) = (&state.socket, &state.transfer);
     let way = (transfer.direction & 1) as usize;
     let expected = connection.next[way];
     if connection.family == AF_UNIX {
-        return Some(if thread::twin_told(caller.ids.0, transfer.slot) {
+        return Some(if thread::twin_told(state.caller.tid, slot) {
             Place::Told
         } else {
             Place::At(expected)
@@ -227,15 +256,10 @@ fn place(
 }
 
 #[inline(always)]
-fn tell(
-    connection: &mut Connection,
-    known: Option<*mut NotNeeded>,
-    caller: &Caller,
-    socket: &Socket,
-    transfer: &Transfer,
-) -> Option<()> {
+fn tell(slot: u32, state: &mut Slot, connection: &mut Connection) -> Option<()> {
+    let transfer = &state.transfer;
     let way = (transfer.direction & 1) as usize;
-    let (start, placed) = match place(connection, caller, socket, transfer)? {
+    let (start, placed) = match place(slot, state, connection)? {
         Place::At(start) => (start, true),
         Place::Perhaps(start) => (start, false),
         Place::Told => return None,
@@ -245,20 +269,21 @@ fn tell(
     let mut skip = 0;
     let mut header_only = false;
     let mut chunked = false;
+    let known = NOT_NEEDED.get_ptr_mut(not_needed_slot(state.socket.sock));
     if let Some(known) = known {
         let known = unsafe { &*known };
         // By hand: the compiler would reckon an index with `or`, which the verifier does not take of a pointer.
-        let (state, until) = if way == 0 {
+        let (need, until) = if way == 0 {
             (known.state[0], known.until[0])
         } else {
             (known.state[1], known.until[1])
         };
-        let state = if known.inode == connection.inode && known.sock == socket.sock {
-            state
+        let need = if known.inode == connection.inode && known.sock == state.socket.sock {
+            need
         } else {
             need::ALL
         };
-        match state {
+        match need {
             need::NOTHING => {
                 count(counter::UNNEEDED_BYTES, u64::from(length));
                 return Some(());
@@ -291,7 +316,7 @@ fn tell(
             _ => {}
         }
     }
-    if connection.announced == 0 && !announce(connection, caller, socket.sock, transfer.time) {
+    if connection.announced == 0 && redwire_announce(slot) == 0 {
         count(counter::LOST_EVENTS, 1);
         count(counter::LOST_BYTES, u64::from(length));
         count(counter::UNCAPTURED_BYTES, u64::from(length));
@@ -300,31 +325,30 @@ fn tell(
     if !placed {
         count(counter::UNPLACED_CALLS, 1);
     }
-    let mut header: DataEvent = emit::header(
-        caller.ids,
-        socket.sock,
-        transfer.time,
-        start.wrapping_add(skip),
-        length - skip,
-        transfer.direction as u8,
-    );
+    let header = &mut state.header;
+    header.kind = kind::DATA;
+    header.tgid = state.caller.tgid;
+    header.sock = state.socket.sock;
+    header.time = transfer.time;
+    header.position = start.wrapping_add(skip);
+    header.length = length - skip;
+    header.captured = 0;
+    header.tid = state.caller.tid;
+    header.direction = transfer.direction;
     if header_only {
-        emit::length(&header);
+        emit::event(header);
         return Some(());
     }
     if !placed {
         count(counter::UNCAPTURED_BYTES, u64::from(header.length));
-        if !emit::length(&header) {
+        if !emit::event(header) {
             count(counter::LOST_BYTES, u64::from(header.length));
         }
         return Some(());
     }
-    if chunked && let Some(known) = known {
+    if chunked {
         // What lies before the bytes that are left to capture was counted there.
-        let passed = chunks::pass(transfer.slot, &header, &transfer.memory, transfer.skip, unsafe {
-            &mut *known
-        });
-        skip = passed as u32;
+        skip = chunks::redwire_pass(slot) as u32;
         header.position = header.position.wrapping_add(skip);
         header.length = header.length.wrapping_sub(skip);
         if header.length == 0 {
@@ -332,8 +356,7 @@ fn tell(
         }
     }
     let length = header.length;
-    let skip = transfer.skip + u64::from(skip);
-    let captured = emit::data(transfer.slot, &header, &transfer.memory, skip);
+    let captured = emit::redwire_data(slot, transfer.skip + u64::from(skip));
     count(counter::CAPTURED_BYTES, captured);
     if captured != u64::from(length) {
         count(counter::UNCAPTURED_BYTES, u64::from(length) - captured);
@@ -353,19 +376,35 @@ fn origins_before(connection: &Connection, way: usize, start: u32) -> [u32; 2] {
 
 /// connect(2) or accept(2) succeeded.
 #[inline(always)]
-pub fn opened(caller: &Caller, socket: &Socket, opener: u8, time: u64) -> Option<()> {
+pub fn opened(slot: u32, caller: &Caller, socket: &Socket, opener: u8, time: u64) {
+    if let Some(state) = prepare(slot, caller, socket) {
+        state.transfer.time = time;
+        redwire_opened(slot, opener.into());
+    }
+}
+
+/// A global function (see `scratch`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_opened(slot: u32, opener: u32) -> u64 {
+    let Some(state) = scratch::slot(slot) else {
+        return 0;
+    };
+    let (sock, tgid) = (state.socket.sock, state.caller.tgid);
     // connect(2) on a socket that was connected before.
-    if let Some(before) = CONNECTIONS.get_ptr(&socket.sock)
+    if let Some(before) = CONNECTIONS.get_ptr(&sock)
         && unsafe { (*before).over } != 0
     {
-        close(unsafe { &*before }, socket.sock, caller.ids.1);
+        close(unsafe { &*before }, sock, tgid);
     }
-    let connection = enter(caller, socket, opener)?;
-    announce(connection, caller, socket.sock, time);
+    let Some(connection) = enter(slot, state, opener) else {
+        return 0;
+    };
+    redwire_announce(slot);
     if connection.over != 0 {
-        close_if_done(connection, socket.sock, caller.ids.1);
+        close_if_done(connection, sock, tgid);
     }
-    Some(())
+    1
 }
 
 /// Ends the life of a connection. Who comes first tells of it.
@@ -410,7 +449,7 @@ pub fn ended(caller: &Caller, sock: u64, direction: u8, time: u64) {
         return;
     };
     let connection = unsafe { &*connection };
-    let tgid = caller.ids.1;
+    let tgid = caller.tgid;
     if connection.announced != 0 {
         emit::event(&EndEvent {
             kind: kind::END,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use core::arch::asm;
-use redwire_common::{CALL_PIECES, CALL_STEPS, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter, kind};
+use redwire_common::{CALL_PIECES, CALL_STEPS, CALL_TAIL, DataEvent, PIECE, SCARCE_PIECES, counter};
 
 use crate::maps::{EVENTS, UNANNOUNCED, count, setting};
 use crate::memory::Memory;
@@ -132,45 +132,37 @@ fn small(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
     }
 }
 
-/// Tells user space of `header.length` bytes that went, without handing them over.
+/// Hands the `header.length` bytes of a slot's call to user space in pieces, without the first `skip`, which the header
+/// does not cover. Returns how many bytes of payload it handed over. A global function (see `scratch`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn length(header: &DataEvent) -> bool {
-    event(header)
-}
-
-/// Hands `header.length` bytes of a call to user space in pieces, without the first `skip`, which `header` does not
-/// cover. Returns how many bytes of payload it handed over.
-#[inline(never)]
-pub fn data(slot: u32, header: &DataEvent, memory: &Memory, skip: u64) -> u64 {
-    let mut memory = *memory;
-    let length = u64::from(header.length);
-    if length < SMALL && memory.refill() && memory.left >= skip + length {
-        memory.advance(skip);
-        return small(header, &memory, length);
-    }
+pub extern "C" fn redwire_data(slot: u32, skip: u64) -> u64 {
     let Some(state) = scratch::slot(slot) else {
         return 0;
     };
-    let state = unsafe { &mut *state };
-    state.header = *header;
-    let walk = Walk {
+    let mut memory = state.transfer.memory;
+    let length = u64::from(state.header.length);
+    if length < SMALL && memory.refill() && memory.left >= skip + length {
+        memory.advance(skip);
+        return small(&state.header, &memory, length);
+    }
+    state.walk = Walk {
         memory,
         skip,
         left: length,
         captured: 0,
         pieces: pieces() as u64,
     };
-    unsafe { (&raw mut state.walk).write_volatile(walk) };
     for _ in 0..CALL_STEPS {
         if redwire_step(slot) == 0 {
             break;
         }
     }
-    let walk = unsafe { (&raw const state.walk).read_volatile() };
-    if walk.left > 0 {
-        hole(state, walk.left);
+    let left = state.walk.left;
+    if left > 0 {
+        hole(&mut state.header, left);
     }
-    walk.captured
+    state.walk.captured
 }
 
 /// Full pieces from the begin of one call: few where the reader is behind, since a long call is mostly body, and it
@@ -189,7 +181,7 @@ fn pieces() -> usize {
 #[inline(never)]
 extern "C" fn redwire_step(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(slot) => u64::from(step(unsafe { &mut *slot })),
+        Some(slot) => u64::from(step(slot)),
         None => 0,
     }
 }
@@ -197,7 +189,7 @@ extern "C" fn redwire_step(slot: u32) -> u64 {
 /// Takes one step: what is left of a buffer, or a piece of it. `false` where nothing more can be handed over.
 #[inline(always)]
 fn step(slot: &mut Slot) -> bool {
-    let mut walk = unsafe { (&raw const slot.walk).read_volatile() };
+    let Slot { walk, header, .. } = slot;
     if walk.left == 0 || !walk.memory.refill() {
         return false;
     }
@@ -209,46 +201,28 @@ fn step(slot: &mut Slot) -> bool {
         let unwanted = (walk.left - tail).min(walk.memory.left);
         walk.memory.advance(unwanted);
         walk.left -= unwanted;
-        hole(slot, unwanted);
+        hole(header, unwanted);
     }
     let size = walk.left.min(walk.memory.left).min(PIECE as u64);
     if size > 0 {
-        slot.header.length = size as u32;
-        walk.captured += piece(&slot.header, &walk.memory, size);
-        slot.header.position = slot.header.position.wrapping_add(size as u32);
+        header.length = size as u32;
+        walk.captured += piece(header, &walk.memory, size);
+        header.position = header.position.wrapping_add(size as u32);
         walk.memory.advance(size);
         walk.left -= size;
         if size == PIECE as u64 {
             walk.pieces = walk.pieces.saturating_sub(1);
         }
     }
-    unsafe { (&raw mut slot.walk).write_volatile(walk) };
     true
 }
 
 /// Tells of `length` bytes that are not handed over.
 #[inline(always)]
-fn hole(slot: &mut Slot, length: u64) {
-    slot.header.length = length as u32;
-    if !event(&slot.header) {
+fn hole(header: &mut DataEvent, length: u64) {
+    header.length = length as u32;
+    if !event(header) {
         count(counter::LOST_BYTES, length);
     }
-    slot.header.position = slot.header.position.wrapping_add(length as u32);
-}
-
-/// The header of [`kind::DATA`] for a whole call.
-#[inline(always)]
-pub fn header(ids: (u32, u32), sock: u64, time: u64, position: u32, length: u32, direction: u8) -> DataEvent {
-    DataEvent {
-        kind: kind::DATA,
-        tgid: ids.1,
-        sock,
-        time,
-        position,
-        length,
-        captured: 0,
-        tid: ids.0,
-        direction: u32::from(direction),
-        padding: 0,
-    }
+    header.position = header.position.wrapping_add(length as u32);
 }

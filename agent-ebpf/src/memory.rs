@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::helpers::{bpf_probe_read_kernel as read_kernel, bpf_probe_read_user as read_user};
 use core::ffi::c_void;
 
+use crate::connection::Transfer;
 use crate::kernel;
 use crate::maps::{count, offset, setting};
 use crate::scratch::{self, Slot};
@@ -138,80 +139,61 @@ fn page_address(page: u64) -> Option<u64> {
 /// Turns of the walk back through a vector: UIO_MAXIOV (include/uapi/linux/uio.h).
 const VECTOR: usize = 1_024;
 
-/// The walk back. In a map and not in registers (see `scratch`).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Back {
-    vector: u64,
-    /// Bytes of the call before `vector`.
-    left: u64,
-    pages: u64,
-    /// 1: `left` is what of the element at `vector` does not belong to the call.
-    found: u64,
-}
-
-/// The memory of the last `length` bytes that passed through the `struct iov_iter` of a `struct msghdr`, and how many
-/// bytes are to be passed at its begin. None where it is not known, which is counted when they are missing.
+/// Sets a slot's transfer to the memory of its bytes, which are the last that passed through the `struct iov_iter` of
+/// a `struct msghdr`. None where it is not known, which is counted when they are missing.
 ///
 /// The iterator stands behind those bytes when the call is over, and the array that it walks over is still there.
 #[inline(always)]
-pub fn passed(slot: u32, message: u64, length: u64) -> (Memory, u64) {
-    match walk_back(slot, message, length) {
-        Some(found) => found,
-        None => (Memory::none(), 0),
+pub fn passed(slot: u32, transfer: &mut Transfer, message: u64) {
+    if redwire_passed(slot, message.wrapping_add(offset!(msghdr_msg_iter) as u64)) == 0 {
+        transfer.memory = Memory::none();
+        transfer.skip = 0;
     }
 }
 
+/// 0 where the memory is not known. A global function (see `scratch`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_passed(slot: u32, iterator: u64) -> u64 {
+    let found = scratch::slot(slot).and_then(|state| walk_back(slot, state, iterator));
+    u64::from(found.is_some())
+}
+
 #[inline(always)]
-fn walk_back(slot: u32, message: u64, length: u64) -> Option<(Memory, u64)> {
-    let iterator = message.wrapping_add(offset!(msghdr_msg_iter) as u64);
+fn walk_back(slot: u32, state: &mut Slot, iterator: u64) -> Option<()> {
+    let length = u64::from(state.transfer.length);
     let kind: u32 = kernel::read::<u8>(iterator, offset!(iov_iter_type))?.into();
     let kind = kind & setting!(iter_mask);
     let at: u64 = kernel::read(iterator, offset!(iov_iter_iov_offset))?;
     let vector: u64 = kernel::read(iterator, offset!(iov_iter_iov))?;
+    state.transfer.skip = 0;
     if kind == setting!(iter_ubuf) {
-        return Some((
-            Memory::one(vector.wrapping_add(at).wrapping_sub(length), length),
-            0,
-        ));
+        state.transfer.memory = Memory::one(vector.wrapping_add(at).wrapping_sub(length), length);
+        return Some(());
     }
-    let kind = if kind == setting!(iter_iovec) {
+    let memory = &mut state.transfer.memory;
+    memory.kind = if kind == setting!(iter_iovec) {
         KERNEL_VECTOR
     } else if kind == setting!(iter_bvec) {
         PAGES
     } else {
         return None;
     };
-    let memory = |vector| Memory {
-        base: vector,
-        left: 0,
-        vector,
-        count: UNCOUNTED,
-        kind,
-    };
+    memory.left = 0;
+    memory.count = UNCOUNTED;
+    memory.vector = vector;
     if at >= length {
-        return Some((memory(vector), at - length));
+        state.transfer.skip = at - length;
+        return Some(());
     }
-    let slot_state = unsafe { &mut *scratch::slot(slot)? };
-    let back = &raw mut slot_state.back;
-    unsafe {
-        back.write_volatile(Back {
-            vector,
-            left: length - at,
-            pages: u64::from(kind == PAGES),
-            found: 0,
-        })
-    };
+    state.transfer.skip = length - at;
     for _ in 0..VECTOR {
         if redwire_back(slot) == 0 {
             break;
         }
     }
-    let back = unsafe { back.read_volatile() };
-    if back.found == 0 {
-        return None;
-    }
-    Some((memory(back.vector), back.left))
+    // The walk has found the first byte, or else has met memory that cannot be read.
+    (state.transfer.memory.left != 0).then(|| state.transfer.memory.left = 0)
 }
 
 /// One element back; a global function (see `scratch`). 0 where the walk is over.
@@ -219,31 +201,32 @@ fn walk_back(slot: u32, message: u64, length: u64) -> Option<(Memory, u64)> {
 #[inline(never)]
 extern "C" fn redwire_back(slot: u32) -> u64 {
     match scratch::slot(slot) {
-        Some(slot) => u64::from(back(unsafe { &mut *slot })),
+        Some(slot) => u64::from(back(slot)),
         None => 0,
     }
 }
 
+/// Bytes of the call that lie before `vector` are in `skip` up to there; then it is what of the element found does not
+/// belong to the call, and `left` tells so.
 #[inline(always)]
-fn back(slot: &mut Slot) -> bool {
-    let mut back = unsafe { (&raw const slot.back).read_volatile() };
-    back.vector = back.vector.wrapping_sub(ELEMENT);
-    let Some([_, length]) = kernel::read::<[u64; 2]>(back.vector, 0) else {
+fn back(state: &mut Slot) -> bool {
+    let Transfer { memory, skip, .. } = &mut state.transfer;
+    memory.vector = memory.vector.wrapping_sub(ELEMENT);
+    let Some([_, length]) = kernel::read::<[u64; 2]>(memory.vector, 0) else {
         return false;
     };
-    let length = if back.pages != 0 {
+    let length = if memory.kind == PAGES {
         length & 0xffff_ffff
     } else {
         length
     };
-    if length >= back.left {
-        back.left = length - back.left;
-        back.found = 1;
-    } else {
-        back.left -= length;
+    if length >= *skip {
+        *skip = length - *skip;
+        memory.left = 1;
+        return false;
     }
-    unsafe { (&raw mut slot.back).write_volatile(back) };
-    back.found == 0
+    *skip -= length;
+    true
 }
 
 /// Adds up `msg_len` of `count` messages of sendmmsg(2) or recvmmsg(2): each a `struct mmsghdr` of 64 bytes whose

@@ -7,17 +7,20 @@
 //! of another kind (a uprobe) must not use one. What is skipped is in the program's `recursion_misses`, which user
 //! space reads; where a kernel can skip, each program has a twin, and what the first was skipped for the second tells.
 //!
-//! What a loop carries from turn to turn is in a slot and not in registers, and what a turn does is a global function:
-//! so the verifier sees the same state in each turn, and looks at the turn once (Linux 5.6, kernel/bpf/verifier.c,
-//! `do_check_subprogs`).
+//! What a loop carries from turn to turn is in a slot and not in registers, and what a turn does is a global function,
+//! as is each part of the work that more than one call needs: the verifier looks at a global function once and by
+//! itself (Linux 5.6, kernel/bpf/verifier.c, `do_check_subprogs`), and up to Linux 5.12 lets it take numbers alone. So
+//! the parts find in the slot what they work on.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use redwire_common::DataEvent;
+use redwire_common::{DataEvent, OpenEvent};
 
-use crate::chunks::{Walk as ChunkWalk, Window};
+use crate::chunks::{Bytes, Walk as ChunkWalk, Window};
+use crate::connection::{Caller, Transfer};
 use crate::emit::Walk;
-use crate::memory::Back;
+use crate::hooks::arch::Call;
+use crate::kernel::Socket;
 
 /// The slots, by program: each has one for itself and one for its twin.
 pub mod slots {
@@ -30,16 +33,24 @@ pub mod slots {
     pub const UNIX_SPLICE: u32 = 12;
     pub const UNIX_SEND_PAGE: u32 = 14;
     pub const SYSCALL: u32 = 16;
-    pub const COUNT: u32 = 18;
+    pub const ACCEPT: u32 = 18;
+    pub const CONNECT: u32 = 20;
+    pub const UNIX_ACCEPT: u32 = 22;
+    pub const UNIX_CONNECT: u32 = 24;
+    pub const CLOSE: u32 = 26;
+    pub const COUNT: u32 = 28;
 }
 
 #[repr(C)]
 pub struct Slot {
+    pub call: Call,
+    pub caller: Caller,
+    pub socket: Socket,
+    pub transfer: Transfer,
+    pub open: OpenEvent,
     pub header: DataEvent,
     pub walk: Walk,
-    pub back: Back,
-    /// A chunk's line; longer for the verifier, which adds the bounds of offset and length.
-    pub window_bytes: [u8; 4 * redwire_common::CHUNK_WINDOW],
+    pub window_bytes: Bytes,
     pub window: Window,
     pub chunks: ChunkWalk,
 }
@@ -49,6 +60,6 @@ static SLOTS: PerCpuArray<Slot> = PerCpuArray::with_max_entries(slots::COUNT, 0)
 
 /// A program's slot on this CPU.
 #[inline(always)]
-pub fn slot(index: u32) -> Option<*mut Slot> {
-    SLOTS.get_ptr_mut(index)
+pub fn slot(index: u32) -> Option<&'static mut Slot> {
+    SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
 }

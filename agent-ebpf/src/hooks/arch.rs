@@ -1,12 +1,20 @@
 //! Numbers and arguments of system calls, by architecture (syscall(2), "Architecture calling conventions").
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 /// A system call as `struct pt_regs` still shows it at its exit.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Call {
-    pub number: u64,
-    pub args: [u64; 4],
+    registers: [u64; target::REGISTERS],
+}
+
+/// Copies registers.
+#[inline(always)]
+fn copy(to: &mut [u64], from: *const u8) -> Option<()> {
+    let size = size_of_val(to) as u32;
+    let copied = unsafe { bpf_probe_read_kernel(to.as_mut_ptr().cast(), size, from.cast()) };
+    (copied == 0).then_some(())
 }
 
 #[cfg(not(bpf_target_arch = "aarch64"))]
@@ -14,15 +22,24 @@ mod target {
     use super::*;
 
     /// From `r10` on: r10, r9, r8, ax, cx, dx, si, di, orig_ax (arch/x86/include/asm/ptrace.h).
+    pub const REGISTERS: usize = 9;
     const R10: usize = 56;
 
-    #[inline(always)]
-    pub fn call(regs: *const u8) -> Option<Call> {
-        let r = unsafe { bpf_probe_read_kernel(regs.wrapping_add(R10).cast::<[u64; 9]>()) }.ok()?;
-        Some(Call {
-            number: r[8],
-            args: [r[7], r[6], r[5], r[0]],
-        })
+    impl Call {
+        #[inline(always)]
+        pub fn read(&mut self, regs: *const u8) -> Option<()> {
+            copy(&mut self.registers, regs.wrapping_add(R10))
+        }
+
+        #[inline(always)]
+        pub fn number(&self) -> u64 {
+            self.registers[8]
+        }
+
+        #[inline(always)]
+        pub fn arg(&self, n: usize) -> u64 {
+            self.registers[[7, 6, 5, 0][n]]
+        }
     }
 
     pub mod number {
@@ -52,18 +69,27 @@ mod target {
 mod target {
     use super::*;
 
-    /// `regs[1]`, `orig_x0` and `syscallno` of arch/arm64/include/asm/ptrace.h.
+    /// `regs[1..4]`, `orig_x0` and `syscallno` of arch/arm64/include/asm/ptrace.h.
+    pub const REGISTERS: usize = 5;
     const X1: usize = 8;
     const ORIG_X0: usize = 272;
 
-    #[inline(always)]
-    pub fn call(regs: *const u8) -> Option<Call> {
-        let x = unsafe { bpf_probe_read_kernel(regs.wrapping_add(X1).cast::<[u64; 3]>()) }.ok()?;
-        let o = unsafe { bpf_probe_read_kernel(regs.wrapping_add(ORIG_X0).cast::<[u64; 2]>()) }.ok()?;
-        Some(Call {
-            number: o[1] & 0xffff_ffff,
-            args: [o[0], x[0], x[1], x[2]],
-        })
+    impl Call {
+        #[inline(always)]
+        pub fn read(&mut self, regs: *const u8) -> Option<()> {
+            copy(&mut self.registers[..3], regs.wrapping_add(X1))?;
+            copy(&mut self.registers[3..], regs.wrapping_add(ORIG_X0))
+        }
+
+        #[inline(always)]
+        pub fn number(&self) -> u64 {
+            self.registers[4] & 0xffff_ffff
+        }
+
+        #[inline(always)]
+        pub fn arg(&self, n: usize) -> u64 {
+            self.registers[[3, 0, 1, 2][n]]
+        }
     }
 
     pub mod number {
@@ -89,4 +115,4 @@ mod target {
     }
 }
 
-pub use target::{call, number};
+pub use target::number;

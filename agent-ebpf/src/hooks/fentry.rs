@@ -3,6 +3,7 @@
 //! Bytes are told when a function returns. Of those that write, the time is noted when they begin.
 //! Behind its arguments, a context has what the function returned (kernel/bpf/btf.c, `btf_ctx_access`).
 
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 
@@ -14,17 +15,23 @@ use crate::maps::setting;
 use crate::scratch::slots;
 use crate::thread;
 
-/// Notes when a write on a `struct sock` or `struct socket` begins.
+/// Notes when a function that writes begins, by the slot of the program at its end.
 #[inline(always)]
-fn begin(what: u64) {
+fn begin(slot: u32) {
     if let Some(caller) = connection::caller(ids()) {
-        thread::begin(caller.ids.0, what);
+        thread::begin(caller.tid, slot.into());
     }
 }
 
 #[inline(always)]
-fn began(what: u64) -> u64 {
-    thread::began(ids().0, what)
+fn began(slot: u32) -> u64 {
+    thread::began(ids().0, slot.into())
+}
+
+/// When nobody noted the begin.
+#[inline(always)]
+fn now() -> u64 {
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// A program and its twin (see `scratch`).
@@ -48,25 +55,24 @@ macro_rules! twins {
     };
 }
 
-/// `tcp_sendmsg_locked(sk, msg, size)`, `unix_stream_sendmsg(sock, msg, size)`,
-/// `tcp_sendpage_locked(sk, page, offset, size, flags)`.
+/// `tcp_sendmsg_locked(sk, msg, size)`.
 #[fentry]
-pub fn redwire_send_begin(ctx: FEntryContext) -> i32 {
-    begin(ctx.arg(0));
+pub fn redwire_send_begin(_ctx: FEntryContext) -> i32 {
+    begin(slots::SEND);
     0
 }
 
-/// As [`redwire_send_begin`]: a program is attached to one function.
+/// `unix_stream_sendmsg(sock, msg, size)`.
 #[fentry]
-pub fn redwire_unix_send_begin(ctx: FEntryContext) -> i32 {
-    begin(ctx.arg(0));
+pub fn redwire_unix_send_begin(_ctx: FEntryContext) -> i32 {
+    begin(slots::UNIX_SEND);
     0
 }
 
 twins!(redwire_send, redwire_send_twin, slots::SEND, |ctx, slot| {
     let (sock, message, result): (u64, u64, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(3));
     if result > 0 {
-        calls::sent(slot, Socket::of_sock(sock), message, result, began(sock))
+        calls::sent(slot, Socket::of_sock(sock), message, result, began(slots::SEND))
     } else {
         None
     }
@@ -100,7 +106,7 @@ twins!(
     /// `tcp_sendpage_locked(sk, page, offset, size, flags)`, up to Linux 6.4.
     redwire_send_page, redwire_send_page_twin, slots::SEND_PAGE, |ctx, slot| {
         let sock: u64 = ctx.arg(0);
-        calls::sent(slot, Socket::of_sock(sock), 0, ctx.arg(5), began(sock))
+        calls::sent(slot, Socket::of_sock(sock), 0, ctx.arg(5), now())
     }
 );
 
@@ -111,7 +117,13 @@ twins!(
     |ctx, slot| {
         let (socket, message, result): (u64, u64, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(3));
         if result > 0 {
-            calls::sent(slot, Socket::of_socket(socket), message, result, began(socket))
+            calls::sent(
+                slot,
+                Socket::of_socket(socket),
+                message,
+                result,
+                began(slots::UNIX_SEND),
+            )
         } else {
             None
         }
@@ -139,35 +151,35 @@ twins!(
     /// `unix_stream_sendpage(sock, page, offset, size, flags)`, up to Linux 6.4.
     redwire_unix_send_page, redwire_unix_send_page_twin, slots::UNIX_SEND_PAGE, |ctx, slot| {
         let (socket, result): (u64, i64) = (ctx.arg(0), ctx.arg(5));
-        calls::sent(slot, Socket::of_socket(socket), 0, result as i32, began(socket))
+        calls::sent(slot, Socket::of_socket(socket), 0, result as i32, now())
     }
 );
 
 /// `inet_accept(sock, newsock, …)`.
 #[fexit]
 pub fn redwire_accept(ctx: FExitContext) -> i32 {
-    let _ = calls::accepted(ctx.arg(1));
+    let _ = calls::accepted(slots::ACCEPT, ctx.arg(1));
     0
 }
 
 /// `unix_accept(sock, newsock, …)`.
 #[fexit]
 pub fn redwire_unix_accept(ctx: FExitContext) -> i32 {
-    let _ = calls::accepted(ctx.arg(1));
+    let _ = calls::accepted(slots::UNIX_ACCEPT, ctx.arg(1));
     0
 }
 
 /// `inet_stream_connect(sock, uaddr, addr_len, flags)`.
 #[fexit]
 pub fn redwire_connect(ctx: FExitContext) -> i32 {
-    let _ = calls::connected(ctx.arg(0), ctx.arg(4));
+    let _ = calls::connected(slots::CONNECT, ctx.arg(0), ctx.arg(4));
     0
 }
 
 /// `unix_stream_connect(sock, uaddr, addr_len, flags)`.
 #[fexit]
 pub fn redwire_unix_connect(ctx: FExitContext) -> i32 {
-    let _ = calls::connected(ctx.arg(0), ctx.arg(4));
+    let _ = calls::connected(slots::UNIX_CONNECT, ctx.arg(0), ctx.arg(4));
     0
 }
 

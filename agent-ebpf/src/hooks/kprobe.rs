@@ -112,8 +112,8 @@ returns!(
     probe_unix_send_page_return: function::SEND_PAGE, |call, result| {
         calls::sent(slots::UNIX_SEND_PAGE, Socket::of_socket(call.args[0]), 0, result, call.time)
     };
-    probe_accept_return: function::ACCEPT, |call, _result| calls::accepted(call.args[1]);
-    probe_connect_return: function::CONNECT, |call, result| calls::connected(call.args[0], result);
+    probe_accept_return: function::ACCEPT, |call, _result| calls::accepted(slots::ACCEPT, call.args[1]);
+    probe_connect_return: function::CONNECT, |call, result| calls::connected(slots::CONNECT, call.args[0], result);
     probe_shutdown_return: function::SHUTDOWN, |call, result| {
         calls::shut_down(call.args[0], call.args[1] & 0xffff_ffff, result)
     };

@@ -1,6 +1,6 @@
 //! The hooks: one file per family.
 
-mod arch;
+pub mod arch;
 mod fentry;
 mod floor;
 mod kprobe;

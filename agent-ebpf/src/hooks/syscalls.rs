@@ -10,13 +10,13 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use redwire_common::{EGRESS, INGRESS, opener};
 
-use super::arch::{self, Call, number};
-use crate::connection::{self, Caller, Transfer};
+use super::arch::{Call, number};
+use crate::connection::{self, Transfer};
 use crate::emit::ids;
-use crate::kernel::{self, Socket};
+use crate::kernel;
 use crate::maps::CONNECTIONS;
 use crate::memory::{Memory, redwire_lengths};
-use crate::scratch::slots;
+use crate::scratch::{self, Slot, slots};
 use crate::thread;
 
 pub const MSG_PEEK: u64 = 2;
@@ -40,7 +40,7 @@ pub fn redwire_enter(ctx: RawTracePointContext) -> i32 {
             | number::PWRITEV2
     ) {
         if let Some(caller) = connection::caller(ids()) {
-            thread::begin(caller.ids.0, call);
+            thread::begin(caller.tid, call);
         }
     } else if call == number::CLOSE {
         let regs: *const u8 = ctx.arg(0);
@@ -53,13 +53,15 @@ pub fn redwire_enter(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn close(regs: *const u8) -> Option<()> {
     let caller = connection::caller(ids())?;
-    let socket = kernel::socket(arch::call(regs)?.args[0])?;
+    let call = &mut scratch::slot(slots::CLOSE)?.call;
+    call.read(regs)?;
+    let socket = kernel::socket(call.arg(0))?;
     let connection = CONNECTIONS.get_ptr(&socket.sock)?;
     let connection = unsafe { &*connection };
     if Some(connection.inode) != kernel::inode(&socket) || !kernel::is_last_reference(socket.file) {
         return None;
     }
-    connection::close(connection, socket.sock, caller.ids.1);
+    connection::close(connection, socket.sock, caller.tgid);
     Some(())
 }
 
@@ -86,55 +88,74 @@ pub fn redwire_exit_twin(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn exit(regs: *const u8, result: u64, slot: u32) -> Option<()> {
     let caller = connection::caller(ids())?;
-    let call = arch::call(regs)?;
-    match call.number {
+    let state = scratch::slot(slot)?;
+    state.caller = caller;
+    state.call.read(regs)?;
+    match state.call.number() {
         number::READ
         | number::READV
         | number::RECVFROM
         | number::RECVMSG
         | number::RECVMMSG
-        | number::PREADV2 => received(slot, &caller, &call, result),
+        | number::PREADV2 => redwire_received(slot, result),
         number::WRITE
         | number::WRITEV
         | number::SENDTO
         | number::SENDMSG
         | number::SENDMMSG
         | number::SENDFILE
-        | number::PWRITEV2 => sent(slot, &caller, &call, result),
+        | number::PWRITEV2 => redwire_sent(slot, result),
         number::SPLICE => {
-            sent(slot, &caller, &call, result);
-            received(slot, &caller, &call, result)
+            redwire_sent(slot, result);
+            redwire_received(slot, result)
         }
-        _ if slot != slots::SYSCALL => None,
-        number::CONNECT => opened(&caller, call.args[0], opener::LOCAL),
-        number::ACCEPT | number::ACCEPT4 => opened(&caller, result, opener::REMOTE),
-        number::SHUTDOWN => {
-            let socket = kernel::socket(call.args[0])?;
-            let time = unsafe { bpf_ktime_get_ns() };
-            connection::shut_down(&caller, socket.sock, call.args[1], time);
-            Some(())
-        }
-        _ => None,
-    }
+        _ if slot != slots::SYSCALL => return None,
+        number::CONNECT => redwire_opening(slot, state.call.arg(0), opener::LOCAL.into()),
+        number::ACCEPT | number::ACCEPT4 => redwire_opening(slot, result, opener::REMOTE.into()),
+        number::SHUTDOWN => redwire_shutting(slot),
+        _ => return None,
+    };
+    Some(())
 }
 
+/// connect(2) or accept(2) succeeded. A global function (see `scratch`), as are the following.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn opened(caller: &Caller, fd: u64, opener: u8) -> Option<()> {
-    let socket = kernel::socket(fd)?;
-    connection::opened(caller, &socket, opener, unsafe { bpf_ktime_get_ns() })
+extern "C" fn redwire_opening(slot: u32, fd: u64, opener: u32) -> u64 {
+    let Some((state, socket)) = scratch::slot(slot).zip(kernel::socket(fd)) else {
+        return 0;
+    };
+    let caller = state.caller;
+    connection::opened(slot, &caller, &socket, opener as u8, unsafe {
+        bpf_ktime_get_ns()
+    });
+    1
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn redwire_shutting(slot: u32) -> u64 {
+    let Some(state) = scratch::slot(slot) else {
+        return 0;
+    };
+    if let Some(socket) = kernel::socket(state.call.arg(0)) {
+        let time = unsafe { bpf_ktime_get_ns() };
+        connection::shut_down(&state.caller, socket.sock, state.call.arg(1), time);
+    }
+    1
 }
 
 /// Where the bytes of a call lie; `None` for a call that moves none.
 #[inline(always)]
 fn memory(call: &Call, result: u64) -> Option<Memory> {
-    Some(match call.number {
-        number::READ | number::WRITE | number::SENDTO => Memory::one(call.args[1], result),
-        number::RECVFROM => flagged(call.args[3], Memory::one(call.args[1], result))?,
+    Some(match call.number() {
+        number::READ | number::WRITE | number::SENDTO => Memory::one(call.arg(1), result),
+        number::RECVFROM => flagged(call.arg(3), Memory::one(call.arg(1), result))?,
         number::READV | number::WRITEV | number::PREADV2 | number::PWRITEV2 => {
-            Memory::vector(call.args[1], call.args[2])
+            Memory::vector(call.arg(1), call.arg(2))
         }
-        number::SENDMSG => message(call.args[1])?,
-        number::RECVMSG => flagged(call.args[2], message(call.args[1])?)?,
+        number::SENDMSG => message(call.arg(1))?,
+        number::RECVMSG => flagged(call.arg(2), message(call.arg(1))?)?,
         _ => Memory::none(),
     })
 }
@@ -159,69 +180,72 @@ fn message(header: u64) -> Option<Memory> {
     Some(Memory::vector(vector, count))
 }
 
-/// A call's bytes, all of them.
+/// Sets a slot's transfer to a call's bytes.
 #[inline(always)]
-fn whole(slot: u32, direction: u8, time: u64, length: u64, memory: Memory) -> Transfer {
-    Transfer {
-        slot,
-        direction: u32::from(direction),
-        time,
-        length: length as u32,
-        behind: 0,
-        memory,
-        skip: 0,
-        exact: 0,
-    }
+fn whole(transfer: &mut Transfer, direction: u8, time: u64, length: u64, memory: Memory) {
+    transfer.direction = u32::from(direction);
+    transfer.time = time;
+    transfer.length = length as u32;
+    transfer.behind = 0;
+    transfer.memory = memory;
+    transfer.skip = 0;
+    transfer.exact = 0;
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn received(slot: u32, caller: &Caller, call: &Call, result: u64) -> Option<()> {
-    let memory = memory(call, result)?;
-    let socket = kernel::socket(call.args[0])?;
+extern "C" fn redwire_received(slot: u32, result: u64) -> u64 {
+    scratch::slot(slot).map_or(0, |state| u64::from(received(slot, state, result).is_some()))
+}
+
+#[inline(always)]
+fn received(slot: u32, state: &mut Slot, result: u64) -> Option<()> {
+    let memory = memory(&state.call, result)?;
+    state.socket = kernel::socket(state.call.arg(0))?;
     let time = unsafe { bpf_ktime_get_ns() };
-    if call.number == number::RECVMMSG {
-        return messages(slot, caller, call, &socket, INGRESS, time, result);
-    }
     if result == 0 {
-        connection::ended(caller, socket.sock, INGRESS, time);
+        connection::ended(&state.caller, state.socket.sock, INGRESS, time);
         return Some(());
     }
-    connection::transferred(caller, &socket, &whole(slot, INGRESS, time, result, memory))
+    whole(&mut state.transfer, INGRESS, time, result, memory);
+    if state.call.number() == number::RECVMMSG {
+        return messages(slot, &mut state.transfer, state.call.arg(1), result);
+    }
+    connection::redwire_transferred(slot);
+    Some(())
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn sent(slot: u32, caller: &Caller, call: &Call, result: u64) -> Option<()> {
+extern "C" fn redwire_sent(slot: u32, result: u64) -> u64 {
+    scratch::slot(slot).map_or(0, |state| u64::from(sent(slot, state, result).is_some()))
+}
+
+#[inline(always)]
+fn sent(slot: u32, state: &mut Slot, result: u64) -> Option<()> {
     if result == 0 {
         return None;
     }
+    let call = &state.call;
     // splice(2) has the descriptor that it writes to in third place.
-    let descriptor = if call.number == number::SPLICE {
-        call.args[2]
+    let descriptor = if call.number() == number::SPLICE {
+        call.arg(2)
     } else {
-        call.args[0]
+        call.arg(0)
     };
-    let socket = kernel::socket(descriptor)?;
-    let time = thread::began(caller.ids.0, call.number);
-    if call.number == number::SENDMMSG {
-        return messages(slot, caller, call, &socket, EGRESS, time, result);
+    state.socket = kernel::socket(descriptor)?;
+    let time = thread::began(state.caller.tid, call.number());
+    whole(&mut state.transfer, EGRESS, time, result, memory(call, result)?);
+    if call.number() == number::SENDMMSG {
+        return messages(slot, &mut state.transfer, call.arg(1), result);
     }
-    let memory = memory(call, result)?;
-    connection::transferred(caller, &socket, &whole(slot, EGRESS, time, result, memory))
+    connection::redwire_transferred(slot);
+    Some(())
 }
 
 /// The messages of recvmmsg(2) and sendmmsg(2).
 #[inline(always)]
-fn messages(
-    slot: u32,
-    caller: &Caller,
-    call: &Call,
-    socket: &Socket,
-    direction: u8,
-    time: u64,
-    count: u64,
-) -> Option<()> {
-    let vector = call.args[1];
-    let mut transfer = whole(slot, direction, time, 0, Memory::none());
+fn messages(slot: u32, transfer: &mut Transfer, vector: u64, count: u64) -> Option<()> {
     transfer.behind = redwire_lengths(vector, count) as u32;
     for i in 0..MESSAGES {
         if i >= count {
@@ -232,14 +256,14 @@ fn messages(
         transfer.length = length;
         transfer.memory = message(vector.wrapping_add(i * 64))?;
         if length > 0 {
-            connection::transferred(caller, socket, &transfer);
+            connection::redwire_transferred(slot);
         }
     }
     if transfer.behind > 0 {
         transfer.length = transfer.behind;
         transfer.behind = 0;
         transfer.memory = Memory::none();
-        connection::transferred(caller, socket, &transfer);
+        connection::redwire_transferred(slot);
     }
     Some(())
 }

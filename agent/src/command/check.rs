@@ -96,11 +96,14 @@ pub fn run(args: &Check) -> Result<bool> {
         let what = format!("backend {candidate}");
         match found {
             Ok(source) => {
+                let cost = source.costliest().map_or_else(String::new, |(name, cost)| {
+                    format!("; {name} took {cost} instructions of the verifier's 1,000,000")
+                });
                 drop(source);
                 if taken.is_none() && options.hooks.is_none_or(|only| only == candidate) {
                     taken = Some(candidate);
                 }
-                println!("{:5} {what:24} all programs load and attach", "ok");
+                println!("{:5} {what:24} all programs load and attach{cost}", "ok");
             }
             Err(error) => println!("{:5} {what:24} {error:#}", "no"),
         }

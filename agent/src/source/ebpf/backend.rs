@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
 use std::fmt;
+use std::path::Path;
 
 /// How the kernel is hooked. All yield the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,8 +227,14 @@ impl Backend {
 /// Lines of the verifier's text that tell why it refused.
 const TOLD: usize = 20;
 
+/// Where the kernel shows that it has kprobes for perf_event_open(2).
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+
 /// Loads the programs of `hooks`. Each that is refused is in the error, with the end of the verifier's text.
 pub(super) fn load(ebpf: &mut Ebpf, hooks: &[Hook], btf: Option<&Btf>) -> Result<()> {
+    if hooks.iter().any(|hook| hook.kind == Kprobe) && !Path::new(KPROBES).exists() {
+        bail!("the kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS): there is no {KPROBES}");
+    }
     let mut refused: Vec<String> = Vec::new();
     let mut loaded: Vec<&str> = Vec::new();
     for hook in hooks {
@@ -245,17 +252,20 @@ pub(super) fn load(ebpf: &mut Ebpf, hooks: &[Hook], btf: Option<&Btf>) -> Result
             Fentry => <&mut FEntry>::try_from(program)?.load(hook.target, btf()?),
             Fexit => <&mut FExit>::try_from(program)?.load(hook.target, btf()?),
         };
-        if let Err(error) = result {
-            refused.push(refusal(hook, &error));
+        let Err(error) = result else { continue };
+        // A policy refuses all alike.
+        if let ProgramError::LoadError { io_error, .. } = &error
+            && io_error.raw_os_error() == Some(libc::EPERM)
+        {
+            bail!(
+                "the kernel's policy or this process's privileges refuse {}: {io_error}",
+                hook.program
+            );
         }
+        refused.push(refusal(hook, &error));
     }
     if refused.is_empty() {
         return Ok(());
-    }
-    // A policy refuses all alike.
-    let first = refused[0].split_once(": ").map_or("", |(_, why)| why).to_owned();
-    if refused.len() > 1 && refused.iter().all(|text| text.ends_with(&first)) {
-        bail!("the kernel refuses {} programs: {first}", refused.len());
     }
     bail!(
         "the kernel refuses {} programs\n{}",

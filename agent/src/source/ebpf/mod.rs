@@ -193,6 +193,16 @@ impl Source {
         backend::attach(&mut self.ebpf, hooks)
     }
 
+    /// The program that took the verifier the most instructions, and how many; `None` where the kernel does not tell
+    /// (before Linux 5.16).
+    pub fn costliest(&self) -> Option<(&str, u32)> {
+        let cost = |program: &aya::programs::Program| program.info().ok()?.verified_instruction_count();
+        self.ebpf
+            .programs()
+            .filter_map(|(name, program)| Some((name, cost(program)?)))
+            .max_by_key(|(_, cost)| *cost)
+    }
+
     /// The backend that was taken.
     pub fn backend(&self) -> Backend {
         self.backend
