@@ -12,7 +12,7 @@ use redwire_tests::postgres::Postgres;
 use redwire_tests::service::selected_as;
 use redwire_tests::tcpdump::Tcpdump;
 use redwire_tests::transactions::{self, Line};
-use redwire_tests::{Totals, add, tools, tshark};
+use redwire_tests::{Totals, add, tshark};
 use std::fmt::Write as _;
 use std::fs::File;
 
