@@ -145,7 +145,9 @@ const VECTOR: usize = 1_024;
 /// The iterator stands behind those bytes when the call is over, and the array that it walks over is still there.
 #[inline(always)]
 pub fn passed(slot: u32, transfer: &mut Transfer, message: u64) {
-    if redwire_passed(slot, message.wrapping_add(offset!(msghdr_msg_iter) as u64)) == 0 {
+    // Through the map: a trampoline's argument is a pointer to the verifier, which no global function takes.
+    transfer.memory.vector = message;
+    if redwire_passed(slot) == 0 {
         transfer.memory = Memory::none();
         transfer.skip = 0;
     }
@@ -154,13 +156,15 @@ pub fn passed(slot: u32, transfer: &mut Transfer, message: u64) {
 /// 0 where the memory is not known. A global function (see `scratch`).
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn redwire_passed(slot: u32, iterator: u64) -> u64 {
-    let found = scratch::slot(slot).and_then(|state| walk_back(slot, state, iterator));
+extern "C" fn redwire_passed(slot: u32) -> u64 {
+    let found = scratch::slot(slot).and_then(|state| walk_back(slot, state));
     u64::from(found.is_some())
 }
 
 #[inline(always)]
-fn walk_back(slot: u32, state: &mut Slot, iterator: u64) -> Option<()> {
+fn walk_back(slot: u32, state: &mut Slot) -> Option<()> {
+    let message = state.transfer.memory.vector;
+    let iterator = message.wrapping_add(offset!(msghdr_msg_iter) as u64);
     let length = u64::from(state.transfer.length);
     let kind: u32 = kernel::read::<u8>(iterator, offset!(iov_iter_type))?.into();
     let kind = kind & setting!(iter_mask);

@@ -3,9 +3,11 @@
 //! Bytes are told when a function returns. Of those that write, the time is noted when they begin.
 //! Behind its arguments, a context has what the function returned (kernel/bpf/btf.c, `btf_ctx_access`).
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
+use core::arch::asm;
 
 use crate::calls;
 use crate::connection;
@@ -32,6 +34,23 @@ fn began(slot: u32) -> u64 {
 #[inline(always)]
 fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// The argument at an offset. By hand where one of two is read: the compiler would reckon where it is, and the verifier
+/// wants a context to be read at a number.
+#[inline(always)]
+fn argument<const OFFSET: i32>(ctx: &FExitContext) -> u64 {
+    let value: u64;
+    unsafe {
+        asm!(
+            "{0} = *(u64 *)({1} + {offset})",
+            out(reg) value,
+            in(reg) ctx.as_ptr(),
+            offset = const OFFSET,
+            options(pure, readonly, nostack)
+        );
+    }
+    value
 }
 
 /// A program and its twin (see `scratch`).
@@ -85,12 +104,18 @@ twins!(
     |ctx, slot| {
         let (sock, message): (u64, u64) = (ctx.arg(0), ctx.arg(1));
         // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` up to Linux 5.18, then without `nonblock`.
-        let (flags, result): (i32, i32) = if setting!(nonblock) != 0 {
-            (ctx.arg(4), ctx.arg(6))
+        let (flags, result) = if setting!(nonblock) != 0 {
+            (argument::<{ 4 * 8 }>(&ctx), argument::<{ 6 * 8 }>(&ctx))
         } else {
-            (ctx.arg(3), ctx.arg(5))
+            (argument::<{ 3 * 8 }>(&ctx), argument::<{ 5 * 8 }>(&ctx))
         };
-        calls::received(slot, Socket::of_sock(sock), message, flags as u64, result)
+        calls::received(
+            slot,
+            Socket::of_sock(sock),
+            message,
+            flags & 0xffff_ffff,
+            result as i32,
+        )
     }
 );
 
