@@ -38,6 +38,7 @@ const NEEDED: &[(Scope, &str, &str)] = &[
     (Scope::All, "tcpdump", "tcpdump"),
     (Scope::All, "tshark", "tshark"),
     (Scope::All, "qemu-system-x86_64", "qemu-system-x86"),
+    (Scope::All, "qemu-system-aarch64", "qemu-system-arm"),
     (Scope::All, "busybox", "busybox-static"),
     (Scope::All, "mke2fs", "e2fsprogs"),
     (Scope::All, "xz", "xz-utils"),

@@ -98,7 +98,7 @@ fn script(job: &Job) -> String {
     if !folders.is_empty() {
         script += &format!("tar -cPf /dev/vdc {}\n", folders.join(" "));
     }
-    script + "echo \"{\\\"status\\\":$status}\" > /dev/vport0p1\nsync\n/redwire-vm/busybox poweroff -f\n"
+    script + "echo \"{\\\"status\\\":$status}\" > /dev/vport0p1\nsync\nbusybox poweroff -f\n"
 }
 
 /// Runs `job` on `kernel`; the machine's files go to `folder`. Each line that it prints is given to `line`, each
@@ -115,11 +115,10 @@ pub(crate) fn run(
 ) -> Result<Ended> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;
-    let root = rootfs::image(architecture)?;
-    let busybox = tools::find("busybox").context("busybox is not installed: package busybox-static")?;
+    let root = rootfs::fetch(architecture)?;
     let (initramfs, layer) = (folder.join("initramfs"), folder.join("layer.ext4"));
-    initramfs::write(kernel, &busybox, &initramfs)?;
-    write_layer(job, &busybox, &layer)?;
+    initramfs::write(kernel, &root.busybox, &initramfs)?;
+    write_layer(job, &layer)?;
     let (results, back) = (folder.join("results.jsonl"), folder.join("back"));
     File::create(&back)?.set_len(HANDED_BACK)?;
     let disk = |path: &Path, options: &str| format!("file={},if=virtio,format=raw{options}", path.display());
@@ -149,7 +148,7 @@ pub(crate) fn run(
         .args(["-device", "virtserialport,chardev=results", "-chardev"])
         .arg(format!("file,id=results,path={}", results.display()))
         .arg("-drive")
-        .arg(disk(&root, ",readonly=on"))
+        .arg(disk(&root.image, ",readonly=on"))
         .arg("-drive")
         .arg(disk(&layer, ",readonly=on"))
         .arg("-drive")
@@ -218,7 +217,7 @@ fn kill(group: u32) {
 }
 
 /// The files of this run, and what process 1 does with them.
-fn write_layer(job: &Job, busybox: &Path, image: &Path) -> Result<()> {
+fn write_layer(job: &Job, image: &Path) -> Result<()> {
     let folder = image.with_extension("d");
     let _ = fs::remove_dir_all(&folder);
     let own = folder.join("redwire-vm");
@@ -236,7 +235,6 @@ fn write_layer(job: &Job, busybox: &Path, image: &Path) -> Result<()> {
         }
     }
     fs::create_dir_all(folder.join(job.folder.strip_prefix("/").unwrap_or(&job.folder)))?;
-    fs::copy(busybox, own.join("busybox"))?;
     fs::write(own.join("job"), script(job))?;
     fs::write(own.join("init"), INIT)?;
     fs::set_permissions(own.join("init"), fs::Permissions::from_mode(0o755))?;

@@ -130,7 +130,12 @@ fn results(release: &str, backend: &str) -> PathBuf {
 
 /// One kernel: a line per test.
 fn section(text: &mut String, series: Series, name: &str, cells: &[Cell]) -> Result<()> {
-    write!(text, "\n## {series}\n\n{name}\n\n| test |")?;
+    write!(text, "\n## {series}\n\n{name}\n\n")?;
+    if cells.iter().all(Option::is_none) {
+        text.push_str("Not run yet.\n");
+        return Ok(());
+    }
+    write!(text, "| test |")?;
     for backend in BACKENDS {
         write!(text, " {backend} |")?;
     }
@@ -157,9 +162,14 @@ fn section(text: &mut String, series: Series, name: &str, cells: &[Cell]) -> Res
                     "lacking".to_owned()
                 }
                 Some((Outcome::Failed(reason), report)) => {
+                    // Losses are those of all tests so far.
                     let first = reason.lines().next().unwrap_or_default();
+                    let first = first.split("; losses").next().unwrap_or_default();
                     notes.insert(format!("{test}, {backend}: {first}"));
-                    format!("**failed**: {} of {}", report.agent, report.client)
+                    match report.client {
+                        0 => "**failed**".to_owned(),
+                        client => format!("**failed**: {} of {client}", report.agent),
+                    }
                 }
             };
             write!(text, " {told} |")?;

@@ -4,7 +4,7 @@ mod architecture;
 mod initramfs;
 mod kernel;
 mod machine;
-mod matrix;
+pub(crate) mod matrix;
 mod rootfs;
 mod smoke;
 
@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Run this program of the host instead of the tests
     #[arg(long, value_name = "PROGRAM")]
     exec: Option<PathBuf>,
+    /// Architecture of the machine that runs PROGRAM [default: this host's]
+    #[arg(long, value_enum, requires = "exec")]
+    architecture: Option<Architecture>,
     /// Have this file or folder of the host there under the same path (repeatable)
     #[arg(long = "with", value_name = "PATH")]
     files: Vec<PathBuf>,
@@ -74,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let [series] = options.kernels[..] else {
         bail!("one --kernel, or --matrix, is needed");
     };
-    let architecture = Architecture::host();
+    let architecture = options.architecture.unwrap_or_else(Architecture::host);
     let kernel = kernel::fetch(series, architecture, options.update)?;
     let Some(program) = &options.exec else {
         let suite = smoke::Suite::build()?;

@@ -16,6 +16,7 @@ const SUITE: &str = "bookworm";
 const PACKAGES: &[&str] = &[
     "base-files",
     "base-passwd",
+    "busybox-static",
     "bash",
     "coreutils",
     "dash",
@@ -55,20 +56,33 @@ const UNUSED: &[&str] = &[
     "bash-completion",
 ];
 
-/// The image of the root file system, made where it is not in the cache yet.
+/// A root file system.
+#[derive(Debug, Clone)]
+pub(crate) struct Root {
+    /// An image of ext4.
+    pub(crate) image: PathBuf,
+    /// Its busybox, which is linked statically.
+    pub(crate) busybox: PathBuf,
+}
+
+/// The root file system, made where it is not in the cache yet.
 ///
 /// # Errors
 /// Where a package is not to be had.
-pub(crate) fn image(architecture: Architecture) -> Result<PathBuf> {
+pub(crate) fn fetch(architecture: Architecture) -> Result<Root> {
     let recipe = tools::digest(&[SUITE.as_bytes(), PACKAGES.join(" ").as_bytes(), USERS.as_bytes()]);
     let debian = architecture.debian();
     let image = tools::cache().join(format!("vm/root-{debian}-{recipe}.ext4"));
-    if image.exists() {
-        return Ok(image);
+    let root = Root {
+        busybox: image.with_extension("busybox"),
+        image,
+    };
+    if root.image.exists() {
+        return Ok(root);
     }
     // Lists of some weeks ago name packages that the mirror has no more.
     let suite = Suite::open(SUITE, debian, true)?;
-    let folder = image.with_extension("d");
+    let folder = root.image.with_extension("d");
     let _ = fs::remove_dir_all(&folder);
     for name in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(folder.join("usr").join(name))?;
@@ -90,9 +104,10 @@ pub(crate) fn image(architecture: Architecture) -> Result<PathBuf> {
         folder.join("etc/hosts"),
         "127.0.0.1 localhost redwire-vm\n::1 localhost\n",
     )?;
-    make(&folder, &image)?;
+    fs::copy(folder.join("usr/bin/busybox"), &root.busybox).context("the package of busybox has none")?;
+    make(&folder, &root.image)?;
     fs::remove_dir_all(&folder)?;
-    Ok(image)
+    Ok(root)
 }
 
 /// Makes an image of ext4 that holds what `folder` holds.
