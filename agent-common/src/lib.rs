@@ -398,8 +398,9 @@ pub struct Settings {
     pub scarce_from: u32,
     /// 1: each program that moves bytes has a twin behind it, which does what the first was skipped for.
     pub twins: u32,
-    /// 1: `tcp_recvmsg` has an argument `nonblock` (before Linux 5.19).
-    pub nonblock: u32,
+    /// Arguments of `tcp_recvmsg`: 6 with `nonblock`, `flags` and `addr_len`, 5 without the first (Linux 5.19), 4 without
+    /// the last, too (7.3).
+    pub recvmsg_arguments: u32,
     /// What of an iterator's type tells its kind: before Linux 5.14 the lowest bit is its direction.
     pub iter_mask: u32,
     /// Kinds of iterators (`enum iter_type`); one that the kernel does not have is `u32::MAX`.

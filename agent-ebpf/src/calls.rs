@@ -54,13 +54,13 @@ pub fn received(slot: u32, socket: Option<Socket>, message: u64, flags: u64, res
 }
 
 #[inline(always)]
-fn moved(slot: u32, transfer: &mut Transfer, message: u64, result: i32) -> Option<()> {
+fn moved(slot: u32, transfer: *mut Transfer, message: u64, result: i32) -> Option<()> {
+    let transfer = unsafe { &mut *transfer };
     transfer.length = result as u32;
     transfer.behind = 0;
-    if message == 0 {
-        transfer.memory = Memory::none();
-        transfer.skip = 0;
-    } else {
+    transfer.memory = Memory::none();
+    transfer.skip = 0;
+    if message != 0 {
         memory::passed(slot, transfer, message);
     }
     connection::redwire_transferred(slot);

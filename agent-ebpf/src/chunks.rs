@@ -73,7 +73,8 @@ pub extern "C" fn redwire_pass(slot: u32) -> u64 {
 }
 
 #[inline(always)]
-fn pass(slot: u32, state: &mut Slot, known: &mut NotNeeded) -> u32 {
+fn pass(slot: u32, state: *mut Slot, known: &mut NotNeeded) -> u32 {
+    let state = unsafe { &mut *state };
     let header = &state.header;
     let way = if header.direction == u32::from(EGRESS) {
         0
@@ -146,7 +147,8 @@ extern "C" fn redwire_chunk(slot: u32) -> u64 {
 
 /// Hands over the next line. `false` where there is none in this call.
 #[inline(always)]
-fn chunk(slot: u32, state: &mut Slot) -> bool {
+fn chunk(slot: u32, state: *mut Slot) -> bool {
+    let state = unsafe { &mut *state };
     let walk = &mut state.chunks;
     let from = walk.line.saturating_sub(BEFORE);
     if from >= walk.length {

@@ -58,7 +58,8 @@ pub fn prepare(slot: u32, caller: &Caller, socket: &Socket) -> Option<&'static m
 
 /// The connection's state, made now where it is new. `opener` says how it came about, where that is known.
 #[inline(always)]
-fn enter(slot: u32, state: &Slot, opener: u32) -> Option<&'static mut Connection> {
+fn enter(slot: u32, state: *mut Slot, opener: u32) -> Option<&'static mut Connection> {
+    let state = unsafe { &mut *state };
     let sock = state.socket.sock;
     if let Some(connection) = CONNECTIONS.get_ptr_mut(&sock) {
         let connection = unsafe { &mut *connection };
@@ -256,7 +257,8 @@ fn place(slot: u32, state: &Slot, connection: &mut Connection) -> Option<Place> 
 }
 
 #[inline(always)]
-fn tell(slot: u32, state: &mut Slot, connection: &mut Connection) -> Option<()> {
+fn tell(slot: u32, state: *mut Slot, connection: *mut Connection) -> Option<()> {
+    let (state, connection) = unsafe { (&mut *state, &mut *connection) };
     let transfer = &state.transfer;
     let way = (transfer.direction & 1) as usize;
     let (start, placed) = match place(slot, state, connection)? {

@@ -144,7 +144,8 @@ const VECTOR: usize = 1_024;
 ///
 /// The iterator stands behind those bytes when the call is over, and the array that it walks over is still there.
 #[inline(always)]
-pub fn passed(slot: u32, transfer: &mut Transfer, message: u64) {
+pub fn passed(slot: u32, transfer: *mut Transfer, message: u64) {
+    let transfer = unsafe { &mut *transfer };
     // Through the map: a trampoline's argument is a pointer to the verifier, which no global function takes.
     transfer.memory.vector = message;
     if redwire_passed(slot) == 0 {
@@ -162,7 +163,8 @@ extern "C" fn redwire_passed(slot: u32) -> u64 {
 }
 
 #[inline(always)]
-fn walk_back(slot: u32, state: &mut Slot) -> Option<()> {
+fn walk_back(slot: u32, state: *mut Slot) -> Option<()> {
+    let state = unsafe { &mut *state };
     let message = state.transfer.memory.vector;
     let iterator = message.wrapping_add(offset!(msghdr_msg_iter) as u64);
     let length = u64::from(state.transfer.length);

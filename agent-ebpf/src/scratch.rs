@@ -10,7 +10,8 @@
 //! What a loop carries from turn to turn is in a slot and not in registers, and what a turn does is a global function,
 //! as is each part of the work that more than one call needs: the verifier looks at a global function once and by
 //! itself (Linux 5.6, kernel/bpf/verifier.c, `do_check_subprogs`), and up to Linux 5.12 lets it take numbers alone. So
-//! the parts find in the slot what they work on.
+//! the parts find in the slot what they work on. No function that calls one takes a slot by reference: the compiler
+//! would conclude that nobody else changes it meanwhile.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;

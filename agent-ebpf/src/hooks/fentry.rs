@@ -103,11 +103,12 @@ twins!(
     slots::RECEIVE,
     |ctx, slot| {
         let (sock, message): (u64, u64) = (ctx.arg(0), ctx.arg(1));
-        // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` up to Linux 5.18, then without `nonblock`.
-        let (flags, result) = if setting!(nonblock) != 0 {
-            (argument::<{ 4 * 8 }>(&ctx), argument::<{ 6 * 8 }>(&ctx))
-        } else {
-            (argument::<{ 3 * 8 }>(&ctx), argument::<{ 5 * 8 }>(&ctx))
+        // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` up to Linux 5.18, then without `nonblock`, and in 7.3
+        // without `addr_len`.
+        let (flags, result) = match setting!(recvmsg_arguments) {
+            6 => (argument::<{ 4 * 8 }>(&ctx), argument::<{ 6 * 8 }>(&ctx)),
+            5 => (argument::<{ 3 * 8 }>(&ctx), argument::<{ 5 * 8 }>(&ctx)),
+            _ => (argument::<{ 3 * 8 }>(&ctx), argument::<{ 4 * 8 }>(&ctx)),
         };
         calls::received(
             slot,

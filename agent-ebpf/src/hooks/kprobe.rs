@@ -96,7 +96,7 @@ returns!(
     probe_receive_return: function::RECEIVE, |call, result| {
         let [sock, message, ..] = call.args;
         // As in `fentry`.
-        let flags = if setting!(nonblock) != 0 { call.args[4] } else { call.args[3] };
+        let flags = if setting!(recvmsg_arguments) == 6 { call.args[4] } else { call.args[3] };
         calls::received(slots::RECEIVE, Socket::of_sock(sock), message, flags & 0xffff_ffff, result)
     };
     probe_unix_receive_return: function::RECEIVE, |call, result| {

@@ -199,7 +199,8 @@ extern "C" fn redwire_received(slot: u32, result: u64) -> u64 {
 }
 
 #[inline(always)]
-fn received(slot: u32, state: &mut Slot, result: u64) -> Option<()> {
+fn received(slot: u32, state: *mut Slot, result: u64) -> Option<()> {
+    let state = unsafe { &mut *state };
     let memory = memory(&state.call, result)?;
     state.socket = kernel::socket(state.call.arg(0))?;
     let time = unsafe { bpf_ktime_get_ns() };
@@ -222,7 +223,8 @@ extern "C" fn redwire_sent(slot: u32, result: u64) -> u64 {
 }
 
 #[inline(always)]
-fn sent(slot: u32, state: &mut Slot, result: u64) -> Option<()> {
+fn sent(slot: u32, state: *mut Slot, result: u64) -> Option<()> {
+    let state = unsafe { &mut *state };
     if result == 0 {
         return None;
     }
@@ -245,7 +247,8 @@ fn sent(slot: u32, state: &mut Slot, result: u64) -> Option<()> {
 
 /// The messages of recvmmsg(2) and sendmmsg(2).
 #[inline(always)]
-fn messages(slot: u32, transfer: &mut Transfer, vector: u64, count: u64) -> Option<()> {
+fn messages(slot: u32, transfer: *mut Transfer, vector: u64, count: u64) -> Option<()> {
+    let transfer = unsafe { &mut *transfer };
     transfer.behind = redwire_lengths(vector, count) as u32;
     for i in 0..MESSAGES {
         if i >= count {

@@ -458,7 +458,7 @@ fn settings(options: &Options, kernel: &Kernel, layout: &Layout, twins: bool) ->
         wake_every: options.ring_bytes / 16 / aya::util::nr_cpus().map_or(1, |cpus| cpus.get()),
         scarce_from: options.ring_bytes / 4 * 3,
         twins: u32::from(twins),
-        nonblock: u32::from(layout.nonblock),
+        recvmsg_arguments: layout.recvmsg_arguments,
         iter_mask: layout.iter_mask,
         iter_ubuf: ubuf,
         iter_iovec: iovec,

@@ -16,8 +16,8 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Layout {
     /// Of members.
     pub offsets: Offsets,
-    /// `tcp_recvmsg` has an argument `nonblock` (before Linux 5.19).
-    pub nonblock: bool,
+    /// Arguments of `tcp_recvmsg`: see `Settings::recvmsg_arguments`.
+    pub recvmsg_arguments: u32,
     /// What of an iterator's type tells its kind.
     pub iter_mask: u32,
     /// `ITER_UBUF`, `ITER_IOVEC` and `ITER_BVEC`, where the kernel has them.
@@ -105,8 +105,7 @@ pub fn read(path: &Path, functions: &[&'static str]) -> Result<Layout> {
     };
     Ok(Layout {
         offsets,
-        nonblock: parameters(&btf, "tcp_recvmsg")?
-            .is_some_and(|names| names.iter().any(|name| name == "nonblock")),
+        recvmsg_arguments: recvmsg_arguments(&btf, path)?,
         // Before, the lowest bit was the direction.
         iter_mask: if split.is_some() { 0xff } else { 0xfe },
         iter_kinds: [kind("ITER_UBUF")?, kind("ITER_IOVEC")?, kind("ITER_BVEC")?],
@@ -169,6 +168,17 @@ fn size(btf: &Btf, name: &str) -> Result<u32> {
             _ => None,
         })
         .with_context(|| format!("BTF has no struct {name}"))
+}
+
+/// How many arguments `tcp_recvmsg` has: its name does not tell which, so that a number that is not known is refused.
+fn recvmsg_arguments(btf: &Btf, path: &Path) -> Result<u32> {
+    match parameters(btf, "tcp_recvmsg")?.map(|names| names.len()) {
+        Some(n @ 4..=6) => Ok(n as u32),
+        other => bail!(
+            "{}: tcp_recvmsg has {other:?} arguments; this kernel is not supported yet",
+            path.display()
+        ),
+    }
 }
 
 /// Names of a function's parameters; `None` where the kernel has no such function.
