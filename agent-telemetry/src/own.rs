@@ -151,7 +151,7 @@ impl Own {
                     let reason = KeyValue::new(LOSS_REASON, reason);
                     match protocol {
                         Some(protocol) => {
-                            observer.observe(n, &[KeyValue::new(LOSS_PROTOCOL, protocol), reason])
+                            observer.observe(n, &sorted([KeyValue::new(LOSS_PROTOCOL, protocol), reason]))
                         }
                         None => observer.observe(n, &[reason]),
                     }
@@ -177,10 +177,10 @@ impl Own {
             .with_callback(move |observer| {
                 for signal in Signal::ALL {
                     for reason in Drop::ALL {
-                        let attributes = [
+                        let attributes = sorted([
                             KeyValue::new(SIGNAL, signal.as_str()),
                             KeyValue::new(DROP_REASON, reason.as_str()),
-                        ];
+                        ]);
                         observer.observe(of.dropped(signal, reason), &attributes);
                     }
                 }
@@ -212,6 +212,13 @@ impl Own {
             Ok(Err(_)) | Err(_) => tracing::debug!("own telemetry was not exported in time"),
         }
     }
+}
+
+/// By key: the SDK keeps a series under its attributes as they were given and under the sorted ones, and exports either,
+/// so that the order of a series would change from one export to the next.
+fn sorted<const N: usize>(mut attributes: [KeyValue; N]) -> [KeyValue; N] {
+    attributes.sort_by(|a, b| a.key.cmp(&b.key));
+    attributes
 }
 
 fn resource(agent: &ServiceInstance) -> Resource {

@@ -74,6 +74,11 @@ async fn exports_everything(receiver: &Receiver, otlp: OtlpConfig) {
         .collect();
     assert_eq!(counts, [("shop", 1501), ("cart", 1500)]);
     let point = &points[0].1;
+    assert!(
+        point.attributes.iter().map(|of| &of.key).is_sorted(),
+        "{:?}",
+        point.attributes
+    );
     assert_eq!(text(&point.attributes, "http.route"), "/users/{id}");
     assert_eq!(text(&point.attributes, "url.scheme"), "http");
     assert_eq!(
