@@ -67,7 +67,7 @@ mod value;
 pub use counters::{Counters, Drop, Signal};
 pub use description::{Description, Kind, Status};
 pub use export::{
-    ClientError, ConfigError, OtlpConfig, Protocol, Retry, SignalConfig, TableConfig, Temporality,
+    ClientError, ConfigError, OtlpConfig, Protocol, Retry, SignalConfig, TableConfig, Temporality, Trouble,
     Unreachable, WhenFull, check,
 };
 pub use instrument::{Instrument, InstrumentKind};

@@ -23,6 +23,7 @@ async fn goes_out(receiver: &Receiver, endpoint: &str, protocol: &str) {
     let own = Own::start(
         &otlp,
         &ServiceInstance::new("redwire").with("host.name", "h"),
+        &Arc::default(),
         &runtime,
     )
     .unwrap();
@@ -118,7 +119,13 @@ async fn over_http() {
 #[tokio::test]
 async fn off_without_an_endpoint() {
     let runtime = tokio::runtime::Handle::current();
-    let own = Own::start(&OtlpConfig::default(), &ServiceInstance::new("redwire"), &runtime).unwrap();
+    let own = Own::start(
+        &OtlpConfig::default(),
+        &ServiceInstance::new("redwire"),
+        &Arc::default(),
+        &runtime,
+    )
+    .unwrap();
     assert!(own.meter().is_none());
     assert!(own.layer::<tracing_subscriber::Registry>().is_none());
     own.shutdown(Duration::from_secs(1)).await;

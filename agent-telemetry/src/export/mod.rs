@@ -7,11 +7,13 @@ mod jsonl;
 mod otlp;
 mod queue;
 mod table;
+mod trouble;
 
 pub use client::ClientError;
 pub use config::{ConfigError, OtlpConfig, Protocol, SignalConfig, Temporality};
 pub use otlp::{Retry, Unreachable, check};
 pub use queue::WhenFull;
+pub use trouble::Trouble;
 
 pub(crate) use client::{channel, http_client, metadata};
 pub(crate) use encode::{EncodedSpans, SpanEncoder, metrics};
@@ -20,3 +22,4 @@ pub(crate) use otlp::Exporter;
 pub(crate) use queue::Queue;
 pub use table::TableConfig;
 pub(crate) use table::{Table, sample_lines};
+pub(crate) use trouble::Delivery;
