@@ -18,7 +18,7 @@ use hashbrown::DefaultHashBuilder;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -172,6 +172,7 @@ impl Pipeline {
             now: 0,
             gone: HashSet::new(),
             overflow: Overflow::default(),
+            awaiting: Vec::new(),
         };
         let (stop, stopped) = oneshot::channel();
         Ok(Pipeline {
@@ -298,6 +299,8 @@ struct Hub {
     /// Resources without a process, to be exported once more.
     gone: HashSet<u64>,
     overflow: Overflow,
+    /// Connections whose order is not proved yet, of each worker.
+    awaiting: Vec<Vec<(&'static str, u64)>>,
 }
 
 /// What was said of full queues.
@@ -368,11 +371,13 @@ impl Hub {
     fn collect(&mut self) {
         let shared = self.shared.clone();
         let mailboxes: Vec<_> = lock(&shared.mailboxes).clone();
-        for mailbox in mailboxes {
-            let messages = std::mem::take(&mut *lock(&mailbox));
+        self.awaiting.resize(mailboxes.len(), Vec::new());
+        for (mailbox, awaiting) in mailboxes.iter().zip(&mut self.awaiting) {
+            let messages = std::mem::take(&mut *lock(mailbox));
             for message in messages {
                 self.now = self.now.max(message.now);
                 shared.counters.count_losses(&message.losses);
+                *awaiting = message.awaiting;
                 let mut table = shared.table.as_ref().map(lock);
                 for series in &message.series {
                     let identity = &series.identity;
@@ -385,7 +390,13 @@ impl Hub {
             }
         }
         if let Some(table) = &shared.table {
-            lock(table).tick(self.now);
+            let mut awaiting = BTreeMap::new();
+            for (protocol, n) in self.awaiting.iter().flatten() {
+                *awaiting.entry(*protocol).or_default() += n;
+            }
+            let mut table = lock(table);
+            table.note(export::not_told(&shared.counters.losses(), &awaiting));
+            table.tick(self.now);
         }
     }
 

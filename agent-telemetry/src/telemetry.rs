@@ -44,6 +44,7 @@ pub struct Telemetry {
     /// Spans to be written or shown.
     batch: Batch,
     losses: Losses,
+    awaiting: Vec<(&'static str, u64)>,
     resources: HashMap<ProcessId, Arc<Resource>>,
     servers: HashMap<Endpoint, Arc<Resource>>,
     default_resource: Arc<Resource>,
@@ -73,6 +74,7 @@ impl Telemetry {
             encoded: EncodedSpans::default(),
             batch: Batch::default(),
             losses: Vec::new(),
+            awaiting: Vec::new(),
             resources: HashMap::new(),
             servers: HashMap::new(),
             interval_start: 0,
@@ -90,6 +92,12 @@ impl Telemetry {
         self.link.send(message);
     }
 
+    /// How many connections there are by protocol whose order is not proved yet, so that nothing of them is reported.
+    pub fn awaiting(&mut self, connections: impl IntoIterator<Item = (&'static str, u64)>) {
+        self.awaiting.clear();
+        self.awaiting.extend(connections);
+    }
+
     /// Hands on what there is for the last time, whether or not the pipeline is behind.
     pub fn finish(mut self, now: u64) {
         self.flush_spans();
@@ -102,6 +110,7 @@ impl Telemetry {
             now,
             series: self.aggregates.take_interval(now),
             losses: std::mem::take(&mut self.losses),
+            awaiting: std::mem::take(&mut self.awaiting),
         };
         self.interval_start = now;
         message

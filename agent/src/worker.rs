@@ -2,7 +2,7 @@
 
 use crate::discover::{Newcomers, Registry};
 use crate::source::ebpf::{Counters, Source};
-use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Side};
+use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Opener, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::{Need, Observer};
 use redwire_protocol::protocol::grpc;
@@ -10,6 +10,7 @@ use redwire_protocol::stream::{Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::Transaction;
 use redwire_telemetry::Telemetry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,9 @@ const BATCH: usize = 8192;
 
 /// Nanoseconds between two hand-overs of telemetry.
 const FLUSH: u64 = 1_000_000_000;
+
+/// Connections that are counted as awaiting proof of their order at most.
+const AWAITING: usize = 65_536;
 
 /// Nanoseconds for what the kernel has at the end.
 const LAST_DRAIN: u64 = 500_000_000;
@@ -63,6 +67,8 @@ struct Live {
     telemetry: Telemetry,
     /// Where connections are selected by port.
     newcomers: Option<Newcomers>,
+    /// Connections older than the agent that had no transaction yet, with their protocol.
+    awaiting: HashMap<ConnectionId, &'static str>,
     needs: Vec<(ConnectionId, Direction, Need)>,
 }
 
@@ -72,11 +78,24 @@ impl Live {
             newcomers.meet(process);
         }
     }
+
+    /// Counts the connections that have had no transaction yet, among those that are `open`.
+    fn count_awaiting(&mut self, open: &Connections) {
+        self.awaiting.retain(|&id, _| open.contains(id));
+        let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for protocol in self.awaiting.values() {
+            *counts.entry(protocol).or_default() += 1;
+        }
+        self.telemetry.awaiting(counts);
+    }
 }
 
 impl Observer for Live {
     fn detected(&mut self, connection: &ConnectionInfo, side: Side, protocol: &'static str) {
         self.meet(connection);
+        if connection.opener == Opener::Unknown && self.awaiting.len() < AWAITING {
+            self.awaiting.insert(connection.id, protocol);
+        }
         self.telemetry.detected(connection, side, protocol);
     }
 
@@ -87,6 +106,9 @@ impl Observer for Live {
         transaction: &Transaction<'_>,
     ) -> SpanContext {
         self.meet(connection);
+        if !self.awaiting.is_empty() {
+            self.awaiting.remove(&connection.id);
+        }
         self.telemetry.transaction(connection, side, transaction)
     }
 
@@ -142,6 +164,7 @@ impl Worker {
         let live = Live {
             telemetry,
             newcomers,
+            awaiting: HashMap::new(),
             needs: Vec::new(),
         };
         Worker {
@@ -164,6 +187,7 @@ impl Worker {
             self.connections.tick(now, &mut self.live);
             if now.saturating_sub(flushed) >= FLUSH {
                 flushed = now;
+                self.live.count_awaiting(&self.connections);
                 self.live.telemetry.flush(now);
                 self.shared.set_kernel(self.source.counters());
             }

@@ -11,7 +11,9 @@ use crate::config::{ByteSize, Executable, File, Selection};
 use crate::source::ebpf::{Options, offsets};
 use anyhow::{Context as _, Result, bail};
 use opentelemetry_semantic_conventions::resource::SERVICE_NAME;
-use redwire_telemetry::{Config, Counters, Drop, Histograms, OtlpConfig, ServiceInstance, Signal, Trouble};
+use redwire_telemetry::{
+    Config, Counters, Drop, Histograms, OtlpConfig, ServiceInstance, Signal, Trouble, loss_in_words,
+};
 
 /// The selection that flags, environment and file give.
 ///
@@ -182,10 +184,8 @@ fn undelivered(counters: &Counters, trouble: &Trouble) -> Option<String> {
 /// What was no transaction, by protocol and reason.
 fn losses(counters: &Counters) -> Vec<String> {
     let line = |((protocol, reason), n): ((Option<&str>, &str), u64)| {
-        format!(
-            "not reported: {n} {reason}{}",
-            protocol.map(|name| format!(" ({name})")).unwrap_or_default()
-        )
+        let words = loss_in_words(protocol, reason, n);
+        format!("not reported: {words} [{reason}, see docs/losses.md]")
     };
     counters.losses().into_iter().map(line).collect()
 }

@@ -54,11 +54,14 @@ pub fn run(args: &Ps) -> Result<()> {
         );
     }
     if hidden > 0 {
-        eprintln!(
-            "{hidden} processes could not be looked at: they are other users'. Run as root, or with CAP_SYS_PTRACE, to \
-             see whether they are selected, and what running agents see of them."
-        );
-    } else if shown.is_empty() {
+        let advice = if super::check::missing_capabilities().contains(&"CAP_SYS_PTRACE") {
+            "run as root, or with CAP_SYS_PTRACE, to see whether they are selected, and what running agents see of them"
+        } else {
+            "the kernel refuses it"
+        };
+        eprintln!("Processes that could not be looked at: {hidden}; {advice}.");
+    }
+    if shown.is_empty() && hidden == 0 {
         eprintln!("No process is selected. {HOW_TO_SELECT}");
     }
     Ok(())

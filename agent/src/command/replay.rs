@@ -41,7 +41,6 @@ pub fn run(args: &Replay) -> Result<u8> {
         Output::Jsonl => outputs.jsonl = Some(Box::new(BufWriter::new(std::io::stdout()))),
         Output::Table => {
             outputs.table = Some(TableConfig {
-                terminal: false,
                 every: None,
                 samples: 0,
                 ..TableConfig::default()

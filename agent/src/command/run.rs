@@ -5,6 +5,7 @@ use crate::command::ps::HOW_TO_SELECT;
 use crate::command::stop::Stop;
 use crate::discover::{self, BY_PORT, Newcomers, Process, Registry};
 use crate::source::ebpf::Source;
+use crate::terminal::{self, Lines, Quiet};
 use crate::worker::{Shared, Worker};
 use anyhow::{Result, bail};
 use opentelemetry::KeyValue;
@@ -14,7 +15,7 @@ use opentelemetry_semantic_conventions::resource::{
 };
 use redwire_common::counter;
 use redwire_protocol::connection::ProcessId;
-use redwire_telemetry::{Counters, Outputs, Own, Pipeline, Resources, ServiceInstance, TableConfig};
+use redwire_telemetry::{Counters, Outputs, Own, Pipeline, Resources, Screen, ServiceInstance, TableConfig};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,11 +53,12 @@ pub fn run(args: &Run) -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let mut stop = Stop::listen(runtime.handle(), || {})?;
+    let mut stop = Stop::listen(runtime.handle(), terminal::restore)?;
+    let table = (!otlp.is_on()).then(TableConfig::default);
     let trouble = config.trouble.clone();
     let common = super::common();
     let own = Own::start(&otlp, &agent(common.clone()), &trouble, runtime.handle())?;
-    log(args.log, &own);
+    log(args.log, &own, table.as_ref().map(|table| table.screen.clone()));
     let mut outputs = Outputs::default();
     if otlp.is_on() {
         let checked = runtime.block_on(async {
@@ -73,9 +75,8 @@ pub fn run(args: &Run) -> Result<()> {
             tracing::warn!("{unreachable}; the agent goes on trying");
         }
         outputs.otlp = Some(otlp);
-    } else {
-        outputs.table = Some(TableConfig::default());
     }
+    outputs.table = table;
     // Loading can take a second. Who is not to begin is told so.
     let ended_early = |signal: &str, own: Own| {
         tracing::info!("{signal} before the agent captured: it ends, and has observed nothing");
@@ -125,6 +126,11 @@ pub fn run(args: &Run) -> Result<()> {
         tracing::info!("{} selected so far", counted(&selected));
     }
 
+    let is_drawn = outputs
+        .table
+        .as_ref()
+        .is_some_and(|table| table.screen.is_terminal());
+    let _quiet = is_drawn.then(Quiet::begin);
     let mut pipeline = Pipeline::start(config, outputs, resources, runtime.handle())?;
     let shared = Arc::new(Shared::default());
     own.observe(pipeline.counters());
@@ -183,15 +189,19 @@ fn agent(common: ServiceInstance) -> ServiceInstance {
 }
 
 /// Logs to standard error and, where there is an endpoint, to the collector. Libraries only warn.
-fn log(level: tracing::Level, own: &Own) {
+/// Where a table is drawn on the same terminal, they stand above it.
+fn log(level: tracing::Level, own: &Own, screen: Option<Arc<Screen>>) {
     // What the SDK cannot deliver is told by `Trouble`, once.
     let ours = Targets::new()
         .with_default(tracing::Level::WARN)
         .with_target("opentelemetry", tracing::level_filters::LevelFilter::OFF)
         .with_target("redwire", level);
+    let is_terminal = std::io::stderr().is_terminal();
+    let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let screen = screen.filter(|screen| screen.is_terminal() && is_terminal);
     let terminal = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(move || Lines(screen.clone()))
+        .with_ansi(has_colour)
         .with_target(false)
         .with_filter(ours);
     tracing_subscriber::registry()
