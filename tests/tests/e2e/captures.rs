@@ -206,6 +206,7 @@ fn undelivered(test: &str) -> Result<()> {
                 .arg("--otlp-endpoint")
                 .arg(format!("http://127.0.0.1:{port}"))
                 .arg(&capture)
+                .env("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")
                 .output()?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.code() == Some(4), "{protocol}: {output:?}");
