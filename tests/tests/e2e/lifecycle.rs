@@ -14,7 +14,8 @@ use redwire_tests::service::{Server, Service};
 use redwire_tests::tools;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             without_a_collector,
         ),
         capturing("lifecycle::terminal".to_owned(), terminal),
+        capturing("lifecycle::not_told".to_owned(), not_told),
     ]
 }
 
@@ -148,13 +150,21 @@ fn terminal(test: &str) -> Result<()> {
     let service = Service::start(Server::Go, "service", &folder, &[])?;
     let raw = folder.join("terminal.raw");
     let mut command = program(Language::Python, "terminal");
-    command.args([COLUMNS.to_string(), ROWS.to_string(), "8".to_owned()]);
-    command.arg(&raw).arg(tools::agent());
+    command.args([&COLUMNS.to_string(), &ROWS.to_string(), READY, "6"]);
+    // Behind it the terminal is as it was.
+    command.arg(&raw);
+    command.args([
+        "sh",
+        "-c",
+        "trap : INT; \"$@\"; status=$?; stty -a; exit $status",
+        "sh",
+    ]);
+    command.arg(tools::agent());
     command.args(["run", "--pid", &service.pid().to_string()]);
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
     let mut terminal = Process::spawn("terminal", &mut command, &folder, false)?;
     let seen = |text: &str| std::fs::read(&raw).is_ok_and(|raw| String::from_utf8_lossy(&raw).contains(text));
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !seen(READY) {
         ensure!(Instant::now() < deadline, "the agent does not start");
         std::thread::sleep(Duration::from_millis(20));
@@ -171,9 +181,14 @@ fn terminal(test: &str) -> Result<()> {
     let status = terminal.wait(Duration::from_secs(15))?;
     ensure!(status.success(), "the agent ended with {status}");
     let raw = String::from_utf8(std::fs::read(&raw)?)?;
+    let (raw, settings) = raw.rsplit_once("speed ").context("stty shows nothing")?;
+    ensure!(
+        settings.contains(" echo "),
+        "the terminal does not echo any more: {settings}"
+    );
     ensure!(!raw.contains("^C"), "Ctrl-C is shown");
     ensure!(raw.contains("\x1b[31m"), "what fails has no colour");
-    let screen = screen(&raw);
+    let screen = screen(raw);
     std::fs::write(folder.join("terminal.txt"), screen.join("\n"))?;
     let titles = screen.iter().filter(|line| line.starts_with("SERVICE")).count();
     ensure!(
@@ -198,6 +213,62 @@ fn terminal(test: &str) -> Result<()> {
         ensure!(line.chars().count() <= COLUMNS, "too wide: {line}");
     }
     Ok(())
+}
+
+/// What is seen and not understood is told while it goes on, and at the end in words.
+fn not_told(test: &str) -> Result<()> {
+    let folder = folder(test)?;
+    let exchange =
+        |(one, other): &mut (TcpStream, TcpStream), request: &[u8], response: &[u8]| -> Result<()> {
+            let mut buffer = vec![0; request.len().max(response.len())];
+            one.write_all(request)?;
+            other.read_exact(&mut buffer[..request.len()])?;
+            other.write_all(response)?;
+            one.read_exact(&mut buffer[..response.len()])?;
+            Ok(())
+        };
+    let (get, value) = (b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"$1\r\nb\r\n");
+    // Both ends are this process's, so that each connection is seen twice.
+    let mut redis = pair()?;
+    exchange(&mut redis, get, value)?;
+    let mut command = Command::new(tools::agent());
+    command.args(["run", "--pid", &std::process::id().to_string()]);
+    let mut agent = Agent::spawn(&folder, &mut command)?;
+    exchange(&mut redis, get, value)?;
+    // The heads of a ClientHello and a ServerHello (RFC 8446 § 4.1, § 5.1).
+    let mut tls = pair()?;
+    let hello = |kind: u8| {
+        let mut record = vec![0x16, 3, 3, 0, 104, kind, 0, 0, 100, 3, 3];
+        record.resize(5 + 104, 0x5a);
+        record
+    };
+    exchange(&mut tls, &hello(1), &hello(2))?;
+    let mut http = pair()?;
+    exchange(
+        &mut http,
+        b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    )?;
+    let expected = "not told: 2 Redis connections from before the agent await proof of their order; 2 connections are \
+                    encrypted (TLS)";
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !agent.process().log().contains(expected) {
+        ensure!(Instant::now() < deadline, "{}", agent.process().tail());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    agent.process().signal(Signal::INT);
+    agent.process().wait(END)?;
+    let log = agent.process().log();
+    let said = "not reported: 2 connections are encrypted (TLS) [encrypted_connection, see docs/losses.md]";
+    ensure!(log.contains(said), "{log}");
+    Ok(())
+}
+
+/// Both ends of a connection.
+fn pair() -> Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let one = TcpStream::connect(listener.local_addr()?)?;
+    Ok((one, listener.accept()?.0))
 }
 
 /// What stands on a terminal, and above it, that got these bytes; it knows what the agent uses of ECMA-48.
