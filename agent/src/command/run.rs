@@ -28,7 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const LAST_EXPORT: Duration = Duration::from_secs(10);
 
 /// How long one that takes nothing is waited for. With what else there is to do, the agent has ended within 3 s.
-const LAST_PATIENCE: Duration = Duration::from_millis(1500);
+const LAST_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// How long the agent's own telemetry may take at the end.
 const LAST_OWN: Duration = Duration::from_millis(1000);
@@ -154,10 +154,17 @@ pub fn run(args: &Run) -> Result<()> {
     for line in report(&shared, &counters) {
         tracing::info!("{line}");
     }
-    if let Some(line) = super::undelivered(&counters, &trouble) {
+    let undelivered = super::undelivered(&counters, &trouble);
+    if let Some(line) = &undelivered {
         tracing::warn!("{line}");
     }
-    runtime.block_on(own.shutdown(LAST_OWN));
+    // A collector that took nothing of what was observed takes nothing of this.
+    let patience = if undelivered.is_some() {
+        LAST_OWN / 4
+    } else {
+        LAST_OWN
+    };
+    runtime.block_on(own.shutdown(patience));
     // What the SDK still tries is not waited for.
     runtime.shutdown_background();
     Ok(())

@@ -404,8 +404,9 @@ fn measure(capture: &Path, rate: f64) -> Result<(u64, f64)> {
         output.status.success() && !said.contains("not reported"),
         "{said}"
     );
+    // Behind the rate: errors, status and three quantiles.
     let rows = said.lines().filter(|line| line.contains(" client "));
-    let rates = rows.filter_map(|line| line.split_whitespace().rev().nth(4)?.parse::<f64>().ok());
+    let rates = rows.filter_map(|line| line.split_whitespace().rev().nth(5)?.parse::<f64>().ok());
     let found: f64 = rates.sum();
     ensure!(
         (found / rate - 1.0).abs() < 0.001,
