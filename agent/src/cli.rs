@@ -46,8 +46,8 @@ pub struct SelectionArgs {
     /// Select a process by its id (repeatable)
     #[arg(long = "pid", value_name = "PID", env = "REDWIRE_PID", value_delimiter = ',')]
     pub pids: Vec<u32>,
-    /// Select processes by a glob over the path of their executable, the path that was executed, argv[0] or their name;
-    /// without a slash over the last component (repeatable)
+    /// Select processes by a glob over the path of their executable, the path that was executed, their first argument
+    /// or their name; without a slash over the last component (repeatable)
     #[arg(long = "exe", value_name = "GLOB", env = "REDWIRE_EXE", value_delimiter = ',')]
     pub executables: Vec<String>,
     /// Select connections of any process by their local or remote TCP port (repeatable)
