@@ -68,7 +68,7 @@ impl Trouble {
         state.last = Some(problem);
     }
 
-    /// What happened last, as a person needs it.
+    /// What happened last to spans or points, as a person needs it.
     pub fn last(&self) -> Option<String> {
         self.state().last.clone()
     }
@@ -104,7 +104,9 @@ impl Trouble {
         state.attempts += 1;
         state.lost += lost as u64;
         let name = what.as_str();
-        state.last = Some(format!("{name} to {endpoint}: {problem}"));
+        if matches!(what, Delivery::Spans | Delivery::Points) {
+            state.last = Some(format!("{name} to {endpoint}: {problem}"));
+        }
         if state
             .said
             .is_some_and(|said| now.saturating_duration_since(said) < PAUSE)
@@ -170,6 +172,7 @@ mod tests {
             assert_eq!(fail(Delivery::Spans, 10, second), None);
             assert_eq!(fail(Delivery::OwnLogs, 0, second), None, "of the same trouble");
         }
+        assert_eq!(trouble.last().as_deref(), Some("spans to http://c: refused"));
         let sum = fail(Delivery::Points, 5, 60).unwrap();
         assert!(sum.contains("119 attempts failed and 595 spans"), "{sum}");
         for what in [Delivery::Spans, Delivery::Points] {
