@@ -138,8 +138,8 @@ impl Shown {
         Some(format!(
             "What is wrong here: {fastapi} fails {users_share} of its answers to {users}, and since {node} passes that on, \
              {shop_share} of its {shop} and {front_share} of {nginx}'s {front} fail, too.\nHow it was seen: Redwire read the \
-             requests and responses where the three processes hand them to the kernel. None of them was changed or \
-             restarted, and none has logged a word of it."
+             requests and responses where the three processes hand them to the kernel. None of them was changed, and none \
+             was asked."
         ))
     }
 }
