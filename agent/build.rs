@@ -38,7 +38,11 @@ fn main() -> Result<()> {
 
 /// Where `cargo xtask setup` puts its tools.
 fn cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     variable("REDWIRE_CACHE")
         .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("redwire")))
         .or_else(|| Some(variable("HOME")?.join(".cache/redwire")))

@@ -8,7 +8,9 @@ mod common;
 use common::{BEGIN, connection, record, transaction};
 use redwire_protocol::connection::{ConnectionInfo, ProcessId, Side};
 use redwire_protocol::output::Observer;
-use redwire_telemetry::{Config, OtlpConfig, Outputs, Pipeline, Resources, ServiceInstance, TableConfig};
+use redwire_telemetry::{
+    Config, OtlpConfig, Outputs, Pipeline, Resources, Screen, ServiceInstance, TableConfig,
+};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 fn outputs(spans: bool) -> Outputs {
     if !spans {
         let table = TableConfig {
-            out: Box::new(std::io::sink()),
+            screen: Arc::new(Screen::to(Box::new(std::io::sink()))),
             every: None,
             ..TableConfig::default()
         };

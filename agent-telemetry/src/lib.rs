@@ -67,8 +67,8 @@ mod value;
 pub use counters::{Counters, Drop, Signal};
 pub use description::{Description, Kind, Status};
 pub use export::{
-    ClientError, ConfigError, OtlpConfig, Protocol, Retry, SignalConfig, TableConfig, Temporality,
-    Unreachable, WhenFull, check,
+    ClientError, ConfigError, OtlpConfig, Protocol, Retry, Screen, SignalConfig, TableConfig, Temporality,
+    Trouble, Unreachable, WhenFull, check, loss_in_words,
 };
 pub use instrument::{Instrument, InstrumentKind};
 pub use metrics::{Histograms, MetricsConfig, OVERFLOW};

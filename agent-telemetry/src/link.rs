@@ -15,6 +15,8 @@ pub(crate) struct Message {
     pub(crate) now: u64,
     pub(crate) series: Vec<Series>,
     pub(crate) losses: Losses,
+    /// Connections whose order is not proved yet, by protocol.
+    pub(crate) awaiting: Vec<(&'static str, u64)>,
 }
 
 /// What the workers and the tasks share. Workers touch it per batch, never per transaction.

@@ -2,7 +2,9 @@
 //! [`Pipeline`](crate::Pipeline).
 
 use crate::counters::{Counters, Drop, Signal};
-use crate::export::{ClientError, OtlpConfig, Protocol, SignalConfig, channel, http_client, metadata};
+use crate::export::{
+    ClientError, Delivery, OtlpConfig, Protocol, SignalConfig, Trouble, channel, http_client, metadata,
+};
 use crate::resource::{ResourceValue, ServiceInstance};
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
@@ -13,8 +15,11 @@ use opentelemetry_otlp::{
     WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::logs::SdkLoggerProvider;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::logs::{LogBatch, SdkLoggerProvider};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +52,63 @@ pub enum OwnError {
     /// The SDK refuses.
     #[error("own telemetry: {0}")]
     Build(#[from] ExporterBuildError),
+}
+
+/// An exporter of the SDK that tells of its trouble as all others do.
+#[derive(Debug)]
+struct Told<E> {
+    exporter: E,
+    delivery: Delivery,
+    endpoint: String,
+    trouble: Arc<Trouble>,
+}
+
+impl<E> Told<E> {
+    fn tell(&self, result: &OTelSdkResult) {
+        match result {
+            Ok(()) => self.trouble.delivered(self.delivery),
+            Err(OTelSdkError::AlreadyShutdown) => {}
+            Err(error) => self
+                .trouble
+                .failed(self.delivery, &self.endpoint, &error.to_string(), 0),
+        }
+    }
+}
+
+impl PushMetricExporter for Told<MetricExporter> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.exporter.export(metrics).await;
+        self.tell(&result);
+        result
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
+    }
+}
+
+impl opentelemetry_sdk::logs::LogExporter for Told<LogExporter> {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let result = self.exporter.export(batch).await;
+        self.tell(&result);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 /// The SDK exports from threads of its own, this client needs the runtime's.
@@ -104,15 +166,28 @@ macro_rules! exporter {
 }
 
 impl Own {
-    /// Sets up what `config` has endpoints for. `agent` says who the agent is.
+    /// Sets up what `config` has endpoints for. `agent` says who the agent is; what cannot be delivered is told by
+    /// `trouble`.
     ///
     /// # Errors
     /// Certificates that cannot be read, or an endpoint that the SDK does not take.
-    pub fn start(config: &OtlpConfig, agent: &ServiceInstance, runtime: &Handle) -> Result<Own, OwnError> {
+    pub fn start(
+        config: &OtlpConfig,
+        agent: &ServiceInstance,
+        trouble: &Arc<Trouble>,
+        runtime: &Handle,
+    ) -> Result<Own, OwnError> {
         let _within = runtime.enter();
+        let told = |delivery, to: &SignalConfig| (delivery, to.endpoint.to_string(), trouble.clone());
         let metrics = match &config.metrics {
             Some(to) => {
-                let exporter = exporter!(MetricExporter, to, runtime);
+                let (delivery, endpoint, trouble) = told(Delivery::OwnMetrics, to);
+                let exporter = Told {
+                    exporter: exporter!(MetricExporter, to, runtime),
+                    delivery,
+                    endpoint,
+                    trouble,
+                };
                 let provider = SdkMeterProvider::builder().with_resource(resource(agent));
                 Some(provider.with_periodic_exporter(exporter).build())
             }
@@ -120,7 +195,13 @@ impl Own {
         };
         let logs = match &config.logs {
             Some(to) => {
-                let exporter = exporter!(LogExporter, to, runtime);
+                let (delivery, endpoint, trouble) = told(Delivery::OwnLogs, to);
+                let exporter = Told {
+                    exporter: exporter!(LogExporter, to, runtime),
+                    delivery,
+                    endpoint,
+                    trouble,
+                };
                 let provider = SdkLoggerProvider::builder().with_resource(resource(agent));
                 Some(provider.with_batch_exporter(exporter).build())
             }
@@ -151,7 +232,7 @@ impl Own {
                     let reason = KeyValue::new(LOSS_REASON, reason);
                     match protocol {
                         Some(protocol) => {
-                            observer.observe(n, &[KeyValue::new(LOSS_PROTOCOL, protocol), reason])
+                            observer.observe(n, &sorted([KeyValue::new(LOSS_PROTOCOL, protocol), reason]))
                         }
                         None => observer.observe(n, &[reason]),
                     }
@@ -177,10 +258,10 @@ impl Own {
             .with_callback(move |observer| {
                 for signal in Signal::ALL {
                     for reason in Drop::ALL {
-                        let attributes = [
+                        let attributes = sorted([
                             KeyValue::new(SIGNAL, signal.as_str()),
                             KeyValue::new(DROP_REASON, reason.as_str()),
-                        ];
+                        ]);
                         observer.observe(of.dropped(signal, reason), &attributes);
                     }
                 }
@@ -212,6 +293,13 @@ impl Own {
             Ok(Err(_)) | Err(_) => tracing::debug!("own telemetry was not exported in time"),
         }
     }
+}
+
+/// By key: the SDK keeps a series under its attributes as they were given and under the sorted ones, and exports either,
+/// so that the order of a series would change from one export to the next.
+fn sorted<const N: usize>(mut attributes: [KeyValue; N]) -> [KeyValue; N] {
+    attributes.sort_by(|a, b| a.key.cmp(&b.key));
+    attributes
 }
 
 fn resource(agent: &ServiceInstance) -> Resource {

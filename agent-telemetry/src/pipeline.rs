@@ -3,7 +3,7 @@
 use crate::counters::{Counters, Drop, Signal};
 use crate::export::{
     self, ClientError, Exporter, JsonLines, OtlpConfig, Queue, Retry, Table, TableConfig, Temporality,
-    WhenFull,
+    Trouble, WhenFull,
 };
 use crate::id::Ids;
 use crate::link::{Link, Shared, lock};
@@ -18,7 +18,7 @@ use hashbrown::DefaultHashBuilder;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ pub struct Config {
     pub concurrent_exports: usize,
     /// Whether a full queue of spans drops the oldest (a live system) or holds the source up (a file).
     pub when_full: WhenFull,
+    /// What is told of what cannot be delivered.
+    pub trouble: Arc<Trouble>,
 }
 
 impl Default for Config {
@@ -70,6 +72,7 @@ impl Default for Config {
             point_queue: 65_536,
             concurrent_exports: 4,
             when_full: WhenFull::DropOldest,
+            trouble: Arc::default(),
         }
     }
 }
@@ -120,12 +123,12 @@ impl Pipeline {
         resources: Arc<Resources>,
         runtime: &Handle,
     ) -> Result<Pipeline, StartError> {
-        Routes::new(&config.routes)?;
+        config.routes.check()?;
         let _within = runtime.enter();
         let counters = Arc::new(Counters::default());
         let otlp = outputs.otlp.unwrap_or_default();
         let exporter = |signal_config: Option<_>, signal| {
-            let new = |of| Exporter::new(of, signal, config.retry.clone(), counters.clone());
+            let new = |of| Exporter::new(of, signal, &config, counters.clone());
             signal_config
                 .map(new)
                 .transpose()
@@ -168,6 +171,8 @@ impl Pipeline {
             interval: config.metric_interval,
             now: 0,
             gone: HashSet::new(),
+            overflow: Overflow::default(),
+            awaiting: Vec::new(),
         };
         let (stop, stopped) = oneshot::channel();
         Ok(Pipeline {
@@ -215,7 +220,12 @@ impl Pipeline {
     /// Exports what the workers, which must have finished, handed on, for `limit` at most; the rest is counted as
     /// dropped. Shows the last table.
     pub async fn shutdown(self, limit: Duration) -> Arc<Counters> {
-        let deadline = tokio::time::Instant::now() + limit;
+        self.shutdown_unless_stalled(limit, limit).await
+    }
+
+    /// As [`Pipeline::shutdown`], and no longer than `patience` with a collector that takes nothing.
+    pub async fn shutdown_unless_stalled(self, limit: Duration, patience: Duration) -> Arc<Counters> {
+        let begin = Instant::now();
         let _ = self.stop.send(());
         // The hub has nothing to wait for.
         let _ = self.hub.await;
@@ -226,10 +236,23 @@ impl Pipeline {
         if let Some(queue) = &shared.points {
             queue.close();
         }
-        for mut exporter in self.exporters {
-            if tokio::time::timeout_at(deadline, &mut exporter).await.is_err() {
-                exporter.abort();
+        let aborts: Vec<_> = self.exporters.iter().map(JoinHandle::abort_handle).collect();
+        let ended = async {
+            for exporter in self.exporters {
                 let _ = exporter.await;
+            }
+        };
+        tokio::pin!(ended);
+        let taken = || Signal::ALL.map(|signal| shared.counters.exported(signal));
+        let (mut last, mut since) = (taken(), begin);
+        while tokio::time::timeout(STALL_LOOK, &mut ended).await.is_err() {
+            if taken() != last {
+                (last, since) = (taken(), Instant::now());
+            }
+            if begin.elapsed() >= limit || since.elapsed() >= patience {
+                aborts.iter().for_each(tokio::task::AbortHandle::abort);
+                ended.await;
+                break;
             }
         }
         for (signal, left) in [
@@ -244,6 +267,9 @@ impl Pipeline {
         shared.counters.clone()
     }
 }
+
+/// How often a shutdown looks whether something was taken.
+const STALL_LOOK: Duration = Duration::from_millis(50);
 
 async fn export_spans(shared: Arc<Shared>, exporter: Arc<Exporter>) {
     let Some(queue) = &shared.spans else { return };
@@ -272,6 +298,43 @@ struct Hub {
     now: u64,
     /// Resources without a process, to be exported once more.
     gone: HashSet<u64>,
+    overflow: Overflow,
+    /// Connections whose order is not proved yet, of each worker.
+    awaiting: Vec<Vec<(&'static str, u64)>>,
+}
+
+/// What was said of full queues.
+#[derive(Default)]
+struct Overflow {
+    dropped: [u64; Signal::ALL.len()],
+    said: Option<Instant>,
+}
+
+/// Time between two lines about full queues.
+const OVERFLOW_PAUSE: Duration = Duration::from_secs(60);
+
+impl Overflow {
+    /// The line that is due: the first at once, then at most one a minute.
+    fn line(&mut self, counters: &Counters, now: Instant) -> Option<String> {
+        let dropped = Signal::ALL.map(|signal| counters.dropped(signal, Drop::QueueFull));
+        let early = |said| now.saturating_duration_since(said) < OVERFLOW_PAUSE;
+        if dropped == self.dropped || self.said.is_some_and(early) {
+            return None;
+        }
+        let new: Vec<String> = Signal::ALL
+            .into_iter()
+            .map(|signal| (signal, dropped[signal as usize] - self.dropped[signal as usize]))
+            .filter(|(_, n)| *n > 0)
+            .map(|(signal, n)| format!("{n} {}", signal.as_str()))
+            .collect();
+        self.dropped = dropped;
+        self.said = Some(now);
+        Some(format!(
+            "{} were dropped: they come faster than the collector takes them, and the queue is full (queue_full). Metrics \
+             count all requests regardless; --span-ratio exports fewer spans, OTEL_BSP_MAX_QUEUE_SIZE holds more",
+            new.join(" and ")
+        ))
+    }
 }
 
 /// How often the hub looks around without being told to.
@@ -293,6 +356,9 @@ impl Hub {
             let gone = self.shared.resources.sweep(Instant::now());
             self.shared.seen.forget(&gone);
             self.gone.extend(gone);
+            if let Some(line) = self.overflow.line(&self.shared.counters, Instant::now()) {
+                tracing::warn!("{line}");
+            }
             if exported.elapsed() >= self.interval {
                 exported = Instant::now();
                 self.export();
@@ -305,11 +371,13 @@ impl Hub {
     fn collect(&mut self) {
         let shared = self.shared.clone();
         let mailboxes: Vec<_> = lock(&shared.mailboxes).clone();
-        for mailbox in mailboxes {
-            let messages = std::mem::take(&mut *lock(&mailbox));
+        self.awaiting.resize(mailboxes.len(), Vec::new());
+        for (mailbox, awaiting) in mailboxes.iter().zip(&mut self.awaiting) {
+            let messages = std::mem::take(&mut *lock(mailbox));
             for message in messages {
                 self.now = self.now.max(message.now);
                 shared.counters.count_losses(&message.losses);
+                *awaiting = message.awaiting;
                 let mut table = shared.table.as_ref().map(lock);
                 for series in &message.series {
                     let identity = &series.identity;
@@ -322,7 +390,13 @@ impl Hub {
             }
         }
         if let Some(table) = &shared.table {
-            lock(table).tick(self.now);
+            let mut awaiting = BTreeMap::new();
+            for (protocol, n) in self.awaiting.iter().flatten() {
+                *awaiting.entry(*protocol).or_default() += n;
+            }
+            let mut table = lock(table);
+            table.note(export::not_told(&shared.counters.losses(), &awaiting));
+            table.tick(self.now);
         }
     }
 
@@ -342,5 +416,25 @@ impl Hub {
             self.totals
                 .retain(|series| !gone.contains(&series.identity.resource.id()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_queues_are_told_once_a_minute() {
+        let (counters, mut overflow, begin) = (Counters::default(), Overflow::default(), Instant::now());
+        let mut at = |seconds| overflow.line(&counters, begin + Duration::from_secs(seconds));
+        assert_eq!(at(0), None);
+        counters.count_dropped(Signal::Spans, Drop::QueueFull, 512);
+        assert!(at(1).unwrap().starts_with("512 spans were dropped"));
+        counters.count_dropped(Signal::Spans, Drop::QueueFull, 512);
+        counters.count_dropped(Signal::Points, Drop::QueueFull, 3);
+        counters.count_dropped(Signal::Points, Drop::Rejected, 9);
+        assert_eq!(at(2), None);
+        assert!(at(61).unwrap().starts_with("512 spans and 3 points were"));
+        assert_eq!(at(200), None);
     }
 }

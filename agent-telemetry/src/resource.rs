@@ -1,8 +1,8 @@
 //! Who a transaction belongs to: one OTLP Resource per observed service instance.
 
 use hashbrown::HashMap;
-use opentelemetry_semantic_conventions::resource::{SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE};
-use redwire_protocol::connection::ProcessId;
+use opentelemetry_semantic_conventions::resource::{SERVICE_INSTANCE_ID, SERVICE_NAME};
+use redwire_protocol::connection::{Endpoint, ProcessId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -91,7 +91,11 @@ impl ServiceInstance {
     }
 
     /// Adds what `other` has and this has not.
-    fn or(self, other: &ServiceInstance, but: &[&str]) -> ServiceInstance {
+    pub fn or(self, other: &ServiceInstance) -> ServiceInstance {
+        self.or_but(other, &[])
+    }
+
+    fn or_but(self, other: &ServiceInstance, but: &[&str]) -> ServiceInstance {
         let missing =
             |instance: &ServiceInstance, key: &str| instance.get(key).is_none() && !but.contains(&key);
         other.attributes.iter().fold(self, |instance, (key, value)| {
@@ -189,6 +193,10 @@ pub struct Resources {
     refused: AtomicU64,
     common: ServiceInstance,
     default: Arc<Resource>,
+    /// Servers in captures, by address.
+    addresses: RwLock<HashMap<Endpoint, Arc<Resource>>>,
+    /// The user named what has no process.
+    is_named: bool,
 }
 
 impl Resources {
@@ -196,10 +204,11 @@ impl Resources {
     /// has none of that name, save those that name a service. `default` is who unknown processes and captures are;
     /// there, `common` comes first. Without a name anywhere it is `unknown_service:redwire`.
     pub fn new(common: ServiceInstance, default: ServiceInstance) -> Resources {
+        let is_named = common.get(SERVICE_NAME).is_some();
         let default = common
             .clone()
-            .or(&default, &[])
-            .or(&ServiceInstance::new("unknown_service:redwire"), &[]);
+            .or(&default)
+            .or(&ServiceInstance::new("unknown_service:redwire"));
         Resources {
             inner: RwLock::default(),
             generation: AtomicU64::new(0),
@@ -210,15 +219,14 @@ impl Resources {
                 id: 0,
                 instance: default,
             }),
+            addresses: RwLock::default(),
+            is_named,
         }
     }
 
     /// A process is an instance of a service, from now on.
     pub fn set(&self, process: ProcessId, instance: ServiceInstance) {
-        let instance = instance.or(
-            &self.common,
-            &[SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID],
-        );
+        let instance = instance.or_but(&self.common, &[SERVICE_NAME, SERVICE_INSTANCE_ID]);
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.processes.len() >= LIMIT && !inner.processes.contains_key(&process) {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -264,6 +272,40 @@ impl Resources {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let known = process.and_then(|process| inner.processes.get(&process));
         known.map_or_else(|| self.default.clone(), |process| process.resource.clone())
+    }
+
+    /// The resource of a server that was seen on the wire: a service called by its address and port, unless the user
+    /// named what has no process. Those beyond the limit are the default one.
+    pub(crate) fn of_server(&self, server: &Endpoint) -> Arc<Resource> {
+        if self.is_named {
+            return self.default.clone();
+        }
+        let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = addresses.get(server) {
+            return known.clone();
+        }
+        drop(addresses);
+        let name = match server {
+            Endpoint::Inet(address) => address.to_string(),
+            Endpoint::Unix(path) => path.to_string(),
+        };
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.len() >= LIMIT || name.is_empty() {
+            return self.default.clone();
+        }
+        let new = || {
+            let instance = ServiceInstance::new(name).or_but(&self.common, &[SERVICE_INSTANCE_ID]);
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Resource { id, instance })
+        };
+        addresses.entry(server.clone()).or_insert_with(new).clone()
+    }
+
+    /// Whether a process is an instance of a service, and has not ended.
+    pub fn knows(&self, process: ProcessId) -> bool {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let known = inner.processes.get(&process);
+        known.is_some_and(|process| process.ended.is_none())
     }
 
     /// How many processes had no place in the table and are reported under the default resource.
@@ -315,14 +357,43 @@ mod tests {
 
     #[test]
     fn common_attributes_name_no_service_but_the_default() {
-        let common = ServiceInstance::parse("service.name=mine,region=eu");
+        let common = ServiceInstance::parse("service.name=mine,region=eu,service.namespace=web");
         let resources = Resources::new(common, ServiceInstance::new("other"));
         resources.set(ProcessId(1), ServiceInstance::new("shop").with("process.pid", 1));
         let shop = resources.get(Some(ProcessId(1)));
         assert_eq!(shop.service_name(), "shop");
         assert_eq!(shop.instance().get("region"), Some(&"eu".into()));
+        assert_eq!(shop.instance().get("service.namespace"), Some(&"web".into()));
+        let other = ServiceInstance::new("cart").with("service.namespace", "own");
+        resources.set(ProcessId(3), other);
+        let cart = resources.get(Some(ProcessId(3)));
+        assert_eq!(cart.instance().get("service.namespace"), Some(&"own".into()));
         assert_eq!(resources.get(None).service_name(), "mine");
         assert_eq!(resources.get(Some(ProcessId(2))).service_name(), "mine");
+    }
+
+    #[test]
+    fn servers_on_the_wire_are_called_by_address() {
+        let address = |text: &str| Endpoint::Inet(text.parse().unwrap());
+        let (four, six) = (address("192.0.2.2:80"), address("[2001:db8::2]:80"));
+        let resources = |common| Resources::new(ServiceInstance::parse(common), ServiceInstance::default());
+        let unnamed = resources("region=eu");
+        assert_eq!(unnamed.of_server(&four).service_name(), "192.0.2.2:80");
+        assert_eq!(unnamed.of_server(&six).service_name(), "[2001:db8::2]:80");
+        assert_eq!(unnamed.of_server(&four).id(), unnamed.of_server(&four).id());
+        assert_ne!(unnamed.of_server(&four).id(), unnamed.of_server(&six).id());
+        assert_eq!(
+            unnamed.of_server(&four).instance().get("region"),
+            Some(&"eu".into())
+        );
+        assert_eq!(
+            resources("service.name=mine").of_server(&four).service_name(),
+            "mine"
+        );
+        for n in 0..LIMIT as u32 {
+            unnamed.of_server(&Endpoint::Inet((std::net::Ipv4Addr::from(n), 80).into()));
+        }
+        assert_eq!(unnamed.of_server(&address("198.51.100.1:81")).id(), 0, "bounded");
     }
 
     #[test]

@@ -27,6 +27,16 @@ impl Default for RouteConfig {
     }
 }
 
+impl RouteConfig {
+    /// Whether the patterns are what they should be.
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub fn check(&self) -> Result<(), PatternError> {
+        Routes::new(self).map(drop)
+    }
+}
+
 /// A pattern that is none: see its text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("route pattern {pattern:?}: {problem}")]

@@ -9,7 +9,7 @@ use crate::resource::Resource;
 use crate::sample::Sampler;
 use crate::span::{self, Batch, Context, Origin, Parent, Scratch, SpanConfig};
 use hashbrown::HashMap;
-use redwire_protocol::connection::{ConnectionInfo, ProcessId, Side};
+use redwire_protocol::connection::{ConnectionInfo, Endpoint, ProcessId, Side, Vantage};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::Observer;
 use redwire_protocol::protocol::{grpc, redis};
@@ -23,7 +23,7 @@ const SAMPLED: u8 = 1;
 /// Spans that are handed on together.
 const BATCH: usize = 512;
 
-/// Processes whose resource a worker remembers.
+/// Processes, and servers, whose resource a worker remembers.
 const PROCESSES: usize = 4096;
 
 /// Makes spans and RED aggregates of a worker's transactions.
@@ -44,7 +44,9 @@ pub struct Telemetry {
     /// Spans to be written or shown.
     batch: Batch,
     losses: Losses,
+    awaiting: Vec<(&'static str, u64)>,
     resources: HashMap<ProcessId, Arc<Resource>>,
+    servers: HashMap<Endpoint, Arc<Resource>>,
     default_resource: Arc<Resource>,
     generation: u64,
     interval_start: u64,
@@ -72,7 +74,9 @@ impl Telemetry {
             encoded: EncodedSpans::default(),
             batch: Batch::default(),
             losses: Vec::new(),
+            awaiting: Vec::new(),
             resources: HashMap::new(),
+            servers: HashMap::new(),
             interval_start: 0,
         }
     }
@@ -88,6 +92,12 @@ impl Telemetry {
         self.link.send(message);
     }
 
+    /// How many connections there are by protocol whose order is not proved yet, so that nothing of them is reported.
+    pub fn awaiting(&mut self, connections: impl IntoIterator<Item = (&'static str, u64)>) {
+        self.awaiting.clear();
+        self.awaiting.extend(connections);
+    }
+
     /// Hands on what there is for the last time, whether or not the pipeline is behind.
     pub fn finish(mut self, now: u64) {
         self.flush_spans();
@@ -100,6 +110,7 @@ impl Telemetry {
             now,
             series: self.aggregates.take_interval(now),
             losses: std::mem::take(&mut self.losses),
+            awaiting: std::mem::take(&mut self.awaiting),
         };
         self.interval_start = now;
         message
@@ -114,9 +125,22 @@ impl Telemetry {
         }
     }
 
-    fn resource(&mut self, process: Option<ProcessId>) -> Arc<Resource> {
-        let Some(process) = process else {
-            return self.default_resource.clone();
+    /// Whose a transaction is: the observed process's, and on the wire the server's.
+    fn resource(&mut self, connection: &ConnectionInfo, side: Side) -> Arc<Resource> {
+        let Some(process) = connection.process else {
+            if connection.vantage == Vantage::Socket {
+                return self.default_resource.clone();
+            }
+            let (_, server) = span::client_and_server(connection, side);
+            if let Some(known) = self.servers.get(server) {
+                return known.clone();
+            }
+            if self.servers.len() >= PROCESSES {
+                self.servers.clear();
+            }
+            let resource = self.link.resources().of_server(server);
+            self.servers.insert(server.clone(), resource.clone());
+            return resource;
         };
         let generation = self.link.resources().generation();
         if generation != self.generation || self.resources.len() > PROCESSES {
@@ -162,7 +186,7 @@ impl Observer for Telemetry {
         side: Side,
         transaction: &Transaction<'_>,
     ) -> SpanContext {
-        let resource = self.resource(connection.process);
+        let resource = self.resource(connection, side);
         let (context, parent) = self.identify(transaction);
         let description = span::describe(
             Context {
@@ -244,7 +268,7 @@ impl Observer for Telemetry {
         if !self.link.wants_metrics() {
             return;
         }
-        let resource = self.resource(connection.process);
+        let resource = self.resource(connection, side);
         let description = span::open_connections(connection, side, change);
         self.aggregates
             .record(&resource, &description, self.interval_start, None, &mut self.ids);
@@ -257,7 +281,7 @@ impl Observer for Telemetry {
         call: &grpc::Record<'_>,
         new: [grpc::Messages; 2],
     ) {
-        let resource = self.resource(connection.process);
+        let resource = self.resource(connection, side);
         for (direction, new) in ["request", "response"]
             .into_iter()
             .zip(new)
@@ -273,7 +297,7 @@ impl Observer for Telemetry {
         if !self.link.wants_metrics() {
             return;
         }
-        let resource = self.resource(connection.process);
+        let resource = self.resource(connection, side);
         let description = span::unattributed(connection, side, code);
         self.aggregates
             .record(&resource, &description, self.interval_start, None, &mut self.ids);

@@ -6,7 +6,7 @@ use common::{BEGIN, connection, record, serve, transaction};
 use redwire_protocol::connection::{Endpoint, ProcessId, Side};
 use redwire_protocol::output::Observer;
 use redwire_protocol::trace_context::SpanContext;
-use redwire_telemetry::{Config, Outputs, Pipeline, Resources, ServiceInstance, TableConfig};
+use redwire_telemetry::{Config, Outputs, Pipeline, Resources, Screen, ServiceInstance, TableConfig};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -130,8 +130,7 @@ async fn one_object_per_span() {
 async fn the_last_table_has_everything() {
     let out = Buffer::default();
     let table = TableConfig {
-        out: Box::new(out.clone()),
-        terminal: false,
+        screen: Arc::new(Screen::to(Box::new(out.clone()))),
         every: None,
         ..TableConfig::default()
     };
@@ -169,9 +168,14 @@ async fn the_last_table_has_everything() {
             "server",
             "GET",
             "/users/{id}",
+            "2000",
             "200.0",
             "500",
-            "(25.0%)",
+            "(25%)",
+            "2xx",
+            "75%",
+            "5xx",
+            "25%",
             "10.00ms",
             "10.00ms",
             "10.00ms"

@@ -74,6 +74,11 @@ async fn exports_everything(receiver: &Receiver, otlp: OtlpConfig) {
         .collect();
     assert_eq!(counts, [("shop", 1501), ("cart", 1500)]);
     let point = &points[0].1;
+    assert!(
+        point.attributes.iter().map(|of| &of.key).is_sorted(),
+        "{:?}",
+        point.attributes
+    );
     assert_eq!(text(&point.attributes, "http.route"), "/users/{id}");
     assert_eq!(text(&point.attributes, "url.scheme"), "http");
     assert_eq!(
@@ -381,4 +386,58 @@ async fn with_tls_and_a_client_certificate() {
             .to_string();
         assert!(message.contains("/nowhere.pem"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn an_authority_s_certificate_as_a_server_s_is_told_with_a_remedy() {
+    let tls = Tls::self_signed();
+    let receiver = Receiver::start_with(Some(&tls)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.pem");
+    std::fs::write(&path, &tls.authority).unwrap();
+    for connect in [grpc, http] {
+        let otlp = connect(&receiver, &[("OTLP_CERTIFICATE", path.to_str().unwrap())]);
+        let message = check(&otlp).await.unwrap_err().to_string();
+        for part in [
+            "CA:TRUE",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            "basicConstraints=critical,CA:FALSE",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+}
+
+/// Whatever waits for it: a source that waits is told once that nothing is delivered, and is not held up again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_waits_gives_up_once() {
+    let receiver = Receiver::start().await;
+    receiver.answer((0..100_000).map(|_| Answer::Grpc(tonic::Code::Unavailable, None)));
+    let mut config = Config {
+        span_queue: 1024,
+        concurrent_exports: 1,
+        when_full: WhenFull::Wait,
+        ..quick()
+    };
+    config.retry.give_up = Duration::from_millis(500);
+    let trouble = config.trouble.clone();
+    let otlp = OtlpConfig {
+        metrics: None,
+        ..grpc(&receiver, &[])
+    };
+    let mut pipeline = start(config, otlp);
+    let mut telemetry = pipeline.worker();
+    let begin = std::time::Instant::now();
+    let source = tokio::task::spawn_blocking(move || {
+        serve_times(&mut telemetry, 20_000);
+        telemetry
+    });
+    let counters = end(pipeline, source.await.unwrap()).await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(counters.dropped(Signal::Spans, Drop::RetriesExhausted), 20_000);
+    assert!(
+        trouble.last().unwrap().contains("Unavailable"),
+        "{:?}",
+        trouble.last()
+    );
 }

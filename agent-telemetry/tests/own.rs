@@ -4,6 +4,7 @@ mod common;
 mod receiver;
 
 use common::{BEGIN, connection};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use receiver::Receiver;
@@ -22,6 +23,7 @@ async fn goes_out(receiver: &Receiver, endpoint: &str, protocol: &str) {
     let own = Own::start(
         &otlp,
         &ServiceInstance::new("redwire").with("host.name", "h"),
+        &Arc::default(),
         &runtime,
     )
     .unwrap();
@@ -42,8 +44,10 @@ async fn goes_out(receiver: &Receiver, endpoint: &str, protocol: &str) {
     pipeline.shutdown(Duration::from_secs(5)).await;
     own.shutdown(Duration::from_secs(5)).await;
 
+    let metrics = receiver.metrics();
+    sorted_everywhere(&metrics, &["redwire.loss", "redwire.export.dropped"]);
     let mut losses = Vec::new();
-    for request in receiver.metrics() {
+    for request in metrics {
         for of in request.resource_metrics {
             let attributes = of.resource.unwrap().attributes;
             assert!(attributes.iter().any(|attribute| attribute.key == "host.name"));
@@ -59,12 +63,11 @@ async fn goes_out(receiver: &Receiver, endpoint: &str, protocol: &str) {
     }
     assert_eq!(losses.len(), 1, "{protocol}");
     assert_eq!(losses[0].value, Some(Value::AsInt(77)));
-    let mut keys: Vec<_> = losses[0]
+    let keys: Vec<_> = losses[0]
         .attributes
         .iter()
         .map(|attribute| attribute.key.as_str())
         .collect();
-    keys.sort();
     assert_eq!(keys, ["redwire.loss.reason", "redwire.protocol"]);
     let logs = receiver.logs();
     let scopes = logs
@@ -77,6 +80,28 @@ async fn goes_out(receiver: &Receiver, endpoint: &str, protocol: &str) {
         .collect();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
     assert!(bodies[0].contains("hello"), "{bodies:?}");
+}
+
+/// The attributes of every point of these metrics stand in the order of their keys.
+fn sorted_everywhere(requests: &[ExportMetricsServiceRequest], names: &[&str]) {
+    let scopes = requests
+        .iter()
+        .flat_map(|request| &request.resource_metrics)
+        .flat_map(|of| &of.scope_metrics);
+    let metrics: Vec<_> = scopes.flat_map(|scope| &scope.metrics).collect();
+    for name in names {
+        let named: Vec<_> = metrics.iter().filter(|metric| metric.name == *name).collect();
+        assert!(!named.is_empty(), "{name}");
+        for metric in named {
+            let Some(Data::Sum(sum)) = &metric.data else {
+                panic!("{metric:?}")
+            };
+            for point in &sum.data_points {
+                let keys = point.attributes.iter().map(|attribute| &attribute.key);
+                assert!(keys.is_sorted(), "{name}: {:?}", point.attributes);
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -94,7 +119,13 @@ async fn over_http() {
 #[tokio::test]
 async fn off_without_an_endpoint() {
     let runtime = tokio::runtime::Handle::current();
-    let own = Own::start(&OtlpConfig::default(), &ServiceInstance::new("redwire"), &runtime).unwrap();
+    let own = Own::start(
+        &OtlpConfig::default(),
+        &ServiceInstance::new("redwire"),
+        &Arc::default(),
+        &runtime,
+    )
+    .unwrap();
     assert!(own.meter().is_none());
     assert!(own.layer::<tracing_subscriber::Registry>().is_none());
     own.shutdown(Duration::from_secs(1)).await;

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use redwire::source::ebpf::floor::{self, Hooks};
-use redwire::source::ebpf::{Options, Processes, Source, offsets};
+use redwire::source::ebpf::{Judgement, Options, Processes, Source, offsets};
 use redwire_common::verdict;
 use redwire_protocol::connection::{ConnectionInfo, ProcessId, Side};
 use redwire_protocol::loss::Loss;
@@ -27,8 +27,8 @@ impl Processes for Nobody {
     fn executed(&mut self, _: ProcessId, _: &str, _: &[u8]) {}
     fn forked(&mut self, _: ProcessId, _: ProcessId) {}
     fn ended(&mut self, _: ProcessId) {}
-    fn judge(&mut self, _: ProcessId) -> Option<bool> {
-        None
+    fn judge(&mut self, _: ProcessId) -> Judgement {
+        Judgement::No
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::config::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Observes the HTTP, gRPC, database and messaging traffic of processes that opted in, and exports it as
 /// OpenTelemetry spans and metrics. Nothing in the observed applications is changed or restarted.
@@ -34,8 +36,7 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, in roff
-    #[command(hide = true)]
+    /// Print the manual page, in roff: `redwire man | man -l -`
     Man,
 }
 
@@ -46,8 +47,8 @@ pub struct SelectionArgs {
     /// Select a process by its id (repeatable)
     #[arg(long = "pid", value_name = "PID", env = "REDWIRE_PID", value_delimiter = ',')]
     pub pids: Vec<u32>,
-    /// Select processes by a glob over the path of their executable, or over its name where the glob has no slash
-    /// (repeatable)
+    /// Select processes by a glob over the path of their executable, the path that was executed, their first argument
+    /// or their name; without a slash over the last component (repeatable)
     #[arg(long = "exe", value_name = "GLOB", env = "REDWIRE_EXE", value_delimiter = ',')]
     pub executables: Vec<String>,
     /// Select connections of any process by their local or remote TCP port (repeatable)
@@ -55,9 +56,10 @@ pub struct SelectionArgs {
         long = "port",
         value_name = "PORT",
         env = "REDWIRE_PORT",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = port
     )]
-    pub ports: Vec<u16>,
+    pub ports: Vec<NonZeroU16>,
     /// Do not select processes for REDWIRE_ENABLE=true in their environment
     #[arg(long, env = "REDWIRE_NO_ENVIRONMENT")]
     pub no_environment: bool,
@@ -122,9 +124,9 @@ pub struct Run {
     /// Capture.
     #[command(flatten)]
     pub capture: CaptureArgs,
-    /// Stop after this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub duration: Option<f64>,
+    /// Stop after this time: seconds, or a number with ms, s, m or h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub duration: Option<Duration>,
     /// How much the agent says on standard error: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "REDWIRE_LOG", default_value = "info")]
     pub log: tracing::Level,
@@ -201,4 +203,57 @@ pub struct Check {
     /// Capture.
     #[command(flatten)]
     pub capture: CaptureArgs,
+}
+
+/// A TCP port of a connection: 0 is none (RFC 6335 § 6).
+fn port(text: &str) -> Result<NonZeroU16, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "must be a port, from 1 to 65535".to_owned())
+}
+
+/// A time as people write it: `90`, `1.5s`, `500ms`, `10m`, `2h`.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    let seconds = digits.parse::<f64>().map_or(f64::NAN, |number| number * factor);
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        "must be a number of seconds, or a number with ms, s, m or h, like 90, 500ms or 10m".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, milliseconds) in [
+            ("90", 90_000),
+            ("0", 0),
+            ("1.5s", 1500),
+            ("500ms", 500),
+            ("1m", 60_000),
+            ("2h", 7_200_000),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for bad in ["", "m", "-1", "1 m", "1d", "1m30", "inf", "nan", "1e300h", "é"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!(port("80").map(NonZeroU16::get), Ok(80));
+        for bad in ["0", "", "-1", "65536", "http"] {
+            assert!(port(bad).is_err(), "{bad}");
+        }
+    }
 }

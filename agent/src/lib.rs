@@ -6,4 +6,5 @@ pub mod config;
 pub mod discover;
 pub mod peers;
 pub mod source;
+pub mod terminal;
 pub mod worker;

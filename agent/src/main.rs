@@ -6,6 +6,7 @@ use redwire::command;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    unset_empty();
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Ps(args) => command::ps::run(&args).map(|()| ExitCode::SUCCESS),
@@ -28,6 +29,20 @@ fn main() -> ExitCode {
         eprintln!("redwire: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// An empty variable is as good as an unset one (OpenTelemetry's specification, "Environment variables"): container
+/// and service managers set them from templates whose values are missing.
+fn unset_empty() {
+    for (name, value) in std::env::vars_os() {
+        let is_ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("REDWIRE_") || name.starts_with("OTEL_"));
+        if is_ours && value.as_encoded_bytes().trim_ascii().is_empty() {
+            // SAFETY: there is no other thread yet.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
 }
 
 /// The manual pages of the program and of its subcommands, one after another.

@@ -1,8 +1,8 @@
 //! The thread that reads the ring buffer and runs the pipeline.
 
-use crate::discover::Registry;
+use crate::discover::{Newcomers, Registry};
 use crate::source::ebpf::{Counters, Source};
-use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Side};
+use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Opener, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::{Need, Observer};
 use redwire_protocol::protocol::grpc;
@@ -10,6 +10,7 @@ use redwire_protocol::stream::{Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::Transaction;
 use redwire_telemetry::Telemetry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,12 @@ const BATCH: usize = 8192;
 
 /// Nanoseconds between two hand-overs of telemetry.
 const FLUSH: u64 = 1_000_000_000;
+
+/// Connections that are counted as awaiting proof of their order at most.
+const AWAITING: usize = 65_536;
+
+/// Nanoseconds for what the kernel has at the end.
+const LAST_DRAIN: u64 = 500_000_000;
 
 /// Nanoseconds between two looks at the time of day.
 const CLOCK: u64 = 10_000_000_000;
@@ -58,24 +65,60 @@ impl Shared {
 /// Telemetry, and what the streams no longer need.
 struct Live {
     telemetry: Telemetry,
+    /// Where connections are selected by port.
+    newcomers: Option<Newcomers>,
+    /// Connections older than the agent that had no transaction yet, with their protocol.
+    awaiting: HashMap<ConnectionId, &'static str>,
     needs: Vec<(ConnectionId, Direction, Need)>,
 }
 
+impl Live {
+    fn meet(&mut self, connection: &ConnectionInfo) {
+        if let (Some(newcomers), Some(process)) = (&mut self.newcomers, connection.process) {
+            newcomers.meet(process);
+        }
+    }
+
+    /// Counts the connections that have had no transaction yet, among those that are `open`.
+    fn count_awaiting(&mut self, open: &Connections) {
+        self.awaiting.retain(|&id, _| open.contains(id));
+        let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for protocol in self.awaiting.values() {
+            *counts.entry(protocol).or_default() += 1;
+        }
+        self.telemetry.awaiting(counts);
+    }
+}
+
 impl Observer for Live {
+    fn detected(&mut self, connection: &ConnectionInfo, side: Side, protocol: &'static str) {
+        self.meet(connection);
+        if connection.opener == Opener::Unknown && self.awaiting.len() < AWAITING {
+            self.awaiting.insert(connection.id, protocol);
+        }
+        self.telemetry.detected(connection, side, protocol);
+    }
+
     fn transaction(
         &mut self,
         connection: &ConnectionInfo,
         side: Side,
         transaction: &Transaction<'_>,
     ) -> SpanContext {
+        self.meet(connection);
+        if !self.awaiting.is_empty() {
+            self.awaiting.remove(&connection.id);
+        }
         self.telemetry.transaction(connection, side, transaction)
     }
 
     fn lost(&mut self, connection: &ConnectionInfo, protocol: Option<&'static str>, loss: Loss, n: u64) {
+        self.meet(connection);
         self.telemetry.lost(connection, protocol, loss, n);
     }
 
     fn sessions(&mut self, connection: &ConnectionInfo, side: Side, change: i64) {
+        self.meet(connection);
         self.telemetry.sessions(connection, side, change);
     }
 
@@ -86,10 +129,12 @@ impl Observer for Live {
         call: &grpc::Record<'_>,
         new: [grpc::Messages; 2],
     ) {
+        self.meet(connection);
         self.telemetry.messages(connection, side, call, new);
     }
 
     fn unattributed(&mut self, connection: &ConnectionInfo, side: Side, code: u16) {
+        self.meet(connection);
         self.telemetry.unattributed(connection, side, code);
     }
 
@@ -108,10 +153,18 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that reads `source` and reports to `telemetry`.
-    pub fn new(source: Source, telemetry: Telemetry, registry: Registry, shared: Arc<Shared>) -> Worker {
+    /// A worker that reads `source` and reports to `telemetry`; `newcomers` where connections are selected by port.
+    pub fn new(
+        source: Source,
+        telemetry: Telemetry,
+        registry: Registry,
+        newcomers: Option<Newcomers>,
+        shared: Arc<Shared>,
+    ) -> Worker {
         let live = Live {
             telemetry,
+            newcomers,
+            awaiting: HashMap::new(),
             needs: Vec::new(),
         };
         Worker {
@@ -134,15 +187,21 @@ impl Worker {
             self.connections.tick(now, &mut self.live);
             if now.saturating_sub(flushed) >= FLUSH {
                 flushed = now;
+                self.live.count_awaiting(&self.connections);
                 self.live.telemetry.flush(now);
                 self.shared.set_kernel(self.source.counters());
             }
             if now.saturating_sub(clocked) >= CLOCK {
                 self.source.refresh_clock();
+                if let Some(newcomers) = &mut self.live.newcomers {
+                    newcomers.look();
+                }
                 clocked = self.source.now();
             }
         }
-        while self.drain() > 0 {}
+        // Under load there is always more; it belongs to the time after the end.
+        let end = self.source.now() + LAST_DRAIN;
+        while self.drain() > 0 && self.source.now() < end {}
         self.connections.finish(&mut self.live);
         self.shared.set_kernel(self.source.counters());
         let now = self.source.now();

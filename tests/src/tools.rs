@@ -19,7 +19,11 @@ pub fn target() -> PathBuf {
 
 /// Tools that every clone of the repository shares: `REDWIRE_CACHE`, by default `redwire` in the user's cache.
 pub fn cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     variable("REDWIRE_CACHE")
         .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("redwire")))
         .or_else(|| Some(variable("HOME")?.join(".cache/redwire")))

@@ -109,6 +109,13 @@ pub(crate) enum Failure {
     Final(String),
 }
 
+/// What became of a request that was taken.
+pub(crate) struct Taken {
+    /// How much of it was not, and why.
+    pub(crate) rejected: usize,
+    pub(crate) message: String,
+}
+
 /// A client cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("OTLP endpoint {endpoint}: {problem}")]
@@ -128,8 +135,23 @@ pub(crate) struct Client {
     transport: Transport,
 }
 
+/// What rustls says of a server's certificate that is an authority's, too, and what `openssl req -x509` makes.
+const AUTHORITY: &str = "CaUsedAsEndEntity";
+
 /// A text with those of its causes.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let text = causes(error);
+    if !text.contains(AUTHORITY) {
+        return text;
+    }
+    format!(
+        "{text}: the server shows a certificate of an authority (basicConstraints CA:TRUE) as its own, which cannot be \
+         trusted as a server's, even where it is the one that OTEL_EXPORTER_OTLP_CERTIFICATE names; make it anew with \
+         `openssl req -x509 … -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST`"
+    )
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -230,8 +252,13 @@ impl Client {
         Ok(Client { config, transport })
     }
 
-    /// Sends an encoded `R` once. The number is how much of it the collector did not take.
-    pub(crate) async fn send<R: Request>(&self, request: Bytes) -> Result<usize, Failure> {
+    /// Where it sends to.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.config.endpoint.as_str()
+    }
+
+    /// Sends an encoded `R` once.
+    pub(crate) async fn send<R: Request>(&self, request: Bytes) -> Result<Taken, Failure> {
         let response = match &self.transport {
             Transport::Grpc { channel, headers } => {
                 let sending = self.call::<R>(channel.clone(), headers, request);
@@ -242,13 +269,11 @@ impl Client {
             }
             Transport::Http(client) => self.post::<R>(client, request).await?,
         };
-        match R::rejected(&response) {
-            Some((rejected, message)) if rejected > 0 || !message.is_empty() => {
-                tracing::warn!(endpoint = %self.config.endpoint, rejected, message, "the collector took not everything");
-                Ok(usize::try_from(rejected).unwrap_or(0))
-            }
-            _ => Ok(0),
-        }
+        let (rejected, message) = R::rejected(&response).unwrap_or_default();
+        Ok(Taken {
+            rejected: usize::try_from(rejected).unwrap_or(0),
+            message: message.to_owned(),
+        })
     }
 
     fn timed_out(&self) -> Failure {

@@ -2,12 +2,16 @@
 
 use super::client::{Client, ClientError, Failure, Request};
 use super::config::{OtlpConfig, SignalConfig};
+use super::queue::WhenFull;
+use super::trouble::Trouble;
 use crate::counters::{Counters, Drop, Signal};
+use crate::pipeline::Config;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use rand::Rng as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -38,7 +42,11 @@ pub(crate) struct Exporter {
     client: Client,
     signal: Signal,
     retry: Retry,
+    /// A source that waits is not held up by one request after another that is given up: then all are.
+    gives_up: bool,
+    has_given_up: AtomicBool,
     counters: Arc<Counters>,
+    trouble: Arc<Trouble>,
 }
 
 impl Exporter {
@@ -46,14 +54,17 @@ impl Exporter {
     pub(crate) fn new(
         config: SignalConfig,
         signal: Signal,
-        retry: Retry,
+        of: &Config,
         counters: Arc<Counters>,
     ) -> Result<Exporter, ClientError> {
         Ok(Exporter {
             client: Client::new(config)?,
             signal,
-            retry,
+            retry: of.retry.clone(),
+            gives_up: of.when_full == WhenFull::Wait,
+            has_given_up: AtomicBool::new(false),
             counters,
+            trouble: of.trouble.clone(),
         })
     }
 
@@ -65,25 +76,34 @@ impl Exporter {
             n,
             dropped: Some(Drop::Shutdown),
         };
+        if self.has_given_up.load(Ordering::Relaxed) {
+            fate.dropped = Some(Drop::RetriesExhausted);
+            return;
+        }
+        let failed = |problem: &str, lost| {
+            self.trouble
+                .failed(self.signal.into(), self.client.endpoint(), problem, lost);
+        };
         let begin = Instant::now();
         let mut delay = self.retry.first;
         loop {
             let (message, after) = match self.client.send::<R>(request.clone()).await {
-                Ok(rejected) => {
-                    let rejected = rejected.min(n);
+                Ok(taken) => {
+                    let rejected = taken.rejected.min(n);
                     self.counters
                         .count_dropped(self.signal, Drop::PartialSuccess, rejected);
                     self.counters.count_exported(self.signal, n - rejected);
                     fate.dropped = None;
+                    if rejected > 0 || !taken.message.is_empty() {
+                        let problem = format!("the collector took not everything: {}", taken.message);
+                        failed(&problem, rejected);
+                    } else {
+                        self.trouble.delivered(self.signal.into());
+                    }
                     return;
                 }
                 Err(Failure::Final(message)) => {
-                    tracing::warn!(
-                        signal = self.signal.as_str(),
-                        n,
-                        message,
-                        "the collector refused a request"
-                    );
+                    failed(&message, n);
                     fate.dropped = Some(Drop::Rejected);
                     return;
                 }
@@ -93,17 +113,12 @@ impl Exporter {
             let jittered = delay.mul_f64(rand::rng().random_range(0.5..=1.0));
             let wait = after.unwrap_or(jittered);
             if begin.elapsed() + wait > self.retry.give_up {
-                tracing::warn!(signal = self.signal.as_str(), n, message, "gave a request up");
+                failed(&message, n);
                 fate.dropped = Some(Drop::RetriesExhausted);
+                self.has_given_up.store(self.gives_up, Ordering::Relaxed);
                 return;
             }
-            tracing::debug!(
-                signal = self.signal.as_str(),
-                n,
-                message,
-                ?wait,
-                "trying a request again"
-            );
+            failed(&message, 0);
             tokio::time::sleep(wait).await;
             delay = (delay * 2).min(self.retry.longest);
         }

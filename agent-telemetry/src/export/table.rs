@@ -1,36 +1,38 @@
-//! The RED table and sample spans, for people.
+//! The RED table, what is not told, and sample spans, for people.
 
-use crate::metrics::{Exponential, Series};
+use super::layout::{self, Cell, Column, Look, printable};
+use super::screen::Screen;
+use crate::metrics::{Exponential, Identity, Series};
 use crate::span::{Batch, Kind, Span, Status};
-use crate::value::Value;
-use opentelemetry_semantic_conventions::attribute::{ERROR_TYPE, HTTP_RESPONSE_STATUS_CODE};
+use crate::value::{OwnedAttribute, Value};
+use opentelemetry_semantic_conventions::attribute::{
+    ERROR_TYPE, HTTP_RESPONSE_STATUS_CODE, RPC_RESPONSE_STATUS_CODE, SERVER_ADDRESS, SERVER_PORT,
+};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::sync::Arc;
 
 /// How the table is shown.
 pub struct TableConfig {
-    /// Where to.
-    pub out: Box<dyn Write + Send>,
-    /// Whether that is a terminal, where the table is drawn over the last one; else it is printed again.
-    pub terminal: bool,
+    /// Where.
+    pub screen: Arc<Screen>,
     /// Nanoseconds of the source's time between two tables; `None` for one at the end only.
     pub every: Option<u64>,
     /// Sample spans under each.
     pub samples: usize,
-    /// Rows of a live table; the last one has all.
+    /// Rows of a live table that is not on a terminal; the last one has all.
     pub rows: usize,
 }
 
 impl Default for TableConfig {
     /// To standard output: live on a terminal once a second, else every ten.
     fn default() -> Self {
-        let out = io::stdout();
-        let terminal = io::IsTerminal::is_terminal(&out);
+        let screen = Screen::stdout();
+        let every = if screen.is_terminal() { 1 } else { 10 };
         TableConfig {
-            out: Box::new(out),
-            terminal,
-            every: Some(if terminal { 1_000_000_000 } else { 10_000_000_000 }),
+            screen: Arc::new(screen),
+            every: Some(every * 1_000_000_000),
             samples: 3,
             rows: 20,
         }
@@ -43,6 +45,8 @@ struct Key {
     protocol: &'static str,
     kind: Kind,
     name: String,
+    /// The server's address, where the metrics have it.
+    peer: String,
 }
 
 #[derive(Default)]
@@ -50,20 +54,90 @@ struct Stats {
     count: u64,
     errors: u64,
     seconds: Exponential,
+    /// Counts by class of status. They are few.
+    classes: Vec<(Box<str>, u64)>,
 }
 
+/// Classes of status of a row that are told apart.
+const CLASSES: usize = 16;
+
 impl Stats {
-    fn add(&mut self, seconds: &Exponential, error: bool) {
+    fn add(&mut self, seconds: &Exponential, identity: &Identity) {
         self.count += seconds.count;
-        self.errors += if error { seconds.count } else { 0 };
+        self.errors += if identity.error { seconds.count } else { 0 };
         self.seconds.merge(seconds);
+        self.add_class(&class(identity), seconds.count);
+    }
+
+    fn add_class(&mut self, class: &str, n: u64) {
+        let is_full = self.classes.len() >= CLASSES;
+        match self.classes.iter_mut().find(|(known, _)| **known == *class) {
+            Some((_, count)) => *count += n,
+            None if is_full => {
+                if let Some((_, count)) = self.classes.last_mut() {
+                    *count += n;
+                }
+            }
+            None => {
+                let class = if self.classes.len() + 1 == CLASSES {
+                    "…"
+                } else {
+                    class
+                };
+                self.classes.push((class.into(), n));
+            }
+        }
     }
 
     fn merge(&mut self, other: &Stats) {
         self.count += other.count;
         self.errors += other.errors;
         self.seconds.merge(&other.seconds);
+        for (class, n) in &other.classes {
+            self.add_class(class, *n);
+        }
     }
+
+    /// The classes of status, the most frequent first, with their shares where there are several.
+    fn status(&self) -> Cell {
+        let mut classes: Vec<_> = self.classes.iter().collect();
+        classes.sort_by_key(|(class, n)| (Reverse(*n), class));
+        let text = match classes.as_slice() {
+            [(class, _)] => class.to_string(),
+            all => {
+                let share = |(class, n): &&(Box<str>, u64)| format!("{class} {}", percent(*n, self.count));
+                all.iter().map(share).collect::<Vec<_>>().join(" ")
+            }
+        };
+        let look = match self.errors {
+            0 if classes.iter().any(|(class, _)| **class == *"4xx") => Look::Warn,
+            0 => Look::Plain,
+            _ => Look::Fail,
+        };
+        Cell { text, look }
+    }
+}
+
+/// The class of status of a series: `2xx` and so on in HTTP, the code in gRPC, else the error, or `ok`.
+fn class(identity: &Identity) -> String {
+    let attribute = |wanted: &str| find(&identity.attributes, wanted);
+    match (
+        attribute(HTTP_RESPONSE_STATUS_CODE),
+        attribute(RPC_RESPONSE_STATUS_CODE),
+    ) {
+        (Some(Value::Int(status)), _) => format!("{}xx", status / 100),
+        (_, Some(code)) => code.to_string(),
+        _ => match attribute(ERROR_TYPE) {
+            Some(error) => error.to_string(),
+            None if identity.error => "error".to_owned(),
+            None => "ok".to_owned(),
+        },
+    }
+}
+
+fn find<'a>(attributes: &'a [OwnedAttribute], wanted: &str) -> Option<&'a Value<Box<str>>> {
+    let found = attributes.iter().find(|(key, _)| *key == wanted);
+    found.map(|(_, value)| value)
 }
 
 #[derive(Default)]
@@ -79,16 +153,45 @@ const WINDOW: u64 = 5_000_000_000;
 /// Rows that are told apart; what comes beyond counts under the last.
 const ROWS: usize = 1000;
 
+/// Rows that a low terminal shows at least, before sample spans.
+const LEAST_ROWS: usize = 6;
+
+/// Lines at most for what is not told.
+const NOTES: usize = 2;
+
+const fn text(title: &'static str, least: usize, most: usize, drop: u8) -> Column {
+    Column {
+        title,
+        is_number: false,
+        least,
+        most,
+        drop,
+    }
+}
+
+const fn number(title: &'static str, drop: u8) -> Column {
+    Column {
+        title,
+        is_number: true,
+        least: 0,
+        most: 20,
+        drop,
+    }
+}
+
 /// Columns of the table.
-const HEAD: [&str; 8] = [
-    "SERVICE",
-    "KIND",
-    "OPERATION",
-    "RATE/s",
-    "ERRORS",
-    "p50",
-    "p95",
-    "p99",
+const COLUMNS: [Column; 11] = [
+    text("SERVICE", 12, 32, 0),
+    text("KIND", 11, 20, 3),
+    text("OPERATION", 24, 60, 0),
+    text("PEER", 14, 32, 5),
+    number("COUNT", 4),
+    number("RATE/s", 0),
+    number("ERRORS", 0),
+    text("STATUS", 9, 32, 2),
+    number("p50", 7),
+    number("p95", 1),
+    number("p99", 6),
 ];
 
 /// The RED table.
@@ -96,12 +199,14 @@ pub(crate) struct Table {
     config: TableConfig,
     rows: BTreeMap<Key, Row>,
     samples: VecDeque<String>,
+    /// What is seen and not told.
+    notes: Vec<String>,
     begin: Option<u64>,
     now: u64,
     window_begin: [u64; 2],
     shown: Option<u64>,
-    /// Lines to go up for drawing over.
-    height: usize,
+    /// A table with rows was shown.
+    has_shown_rows: bool,
 }
 
 impl Table {
@@ -110,11 +215,12 @@ impl Table {
             config,
             rows: BTreeMap::new(),
             samples: VecDeque::new(),
+            notes: Vec::new(),
             begin: None,
             now: 0,
             window_begin: [0; 2],
             shown: None,
-            height: 0,
+            has_shown_rows: false,
         }
     }
 
@@ -131,6 +237,11 @@ impl Table {
         self.samples.extend(lines);
         let surplus = self.samples.len().saturating_sub(self.config.samples);
         self.samples.drain(..surplus);
+    }
+
+    /// What is seen and not told, the most telling first.
+    pub(crate) fn note(&mut self, notes: Vec<String>) {
+        self.notes = notes;
     }
 
     /// Adds a worker's interval.
@@ -151,18 +262,20 @@ impl Table {
             protocol: identity.protocol,
             kind: identity.kind,
             name: if identity.name.is_empty() {
-                "(other)".to_owned()
+                OTHER.to_owned()
             } else {
                 identity.name.to_string()
             },
+            peer: peer(identity),
         };
         if self.rows.len() >= ROWS && !self.rows.contains_key(&key) {
-            key.service = "(other)".to_owned();
-            key.name = "(other)".to_owned();
+            key.service = OTHER.to_owned();
+            key.name = OTHER.to_owned();
+            key.peer = String::new();
         }
         let row = self.rows.entry(key).or_default();
-        row.total.add(seconds, identity.error);
-        row.windows[0].add(seconds, identity.error);
+        row.total.add(seconds, identity);
+        row.windows[0].add(seconds, identity);
     }
 
     /// Shows the table where it is time.
@@ -177,10 +290,13 @@ impl Table {
             self.window_begin = [begin; 2];
         }
         let shown = *self.shown.get_or_insert(begin);
-        if now.saturating_sub(shown) < every {
+        // Nobody waits long for the first rows.
+        let is_first = !self.has_shown_rows && !self.rows.is_empty();
+        if now.saturating_sub(shown) < every && !is_first {
             return;
         }
         self.shown = Some(now);
+        self.has_shown_rows |= is_first;
         self.show(false);
         if now.saturating_sub(self.window_begin[0]) >= WINDOW {
             self.window_begin = [now, self.window_begin[0]];
@@ -194,30 +310,82 @@ impl Table {
     /// Shows the table of everything.
     pub(crate) fn finish(&mut self) {
         self.samples.clear();
+        self.notes.clear();
         self.show(true);
     }
 
     fn show(&mut self, last: bool) {
-        let (text, height) = self.text(last);
-        let result = self
-            .config
-            .out
-            .write_all(text.as_bytes())
-            .and_then(|()| self.config.out.flush());
-        if let Err(error) = result {
-            tracing::debug!(%error, "cannot show the table");
-        }
-        self.height = height;
+        self.config.screen.show(&self.text(last), last);
     }
 
-    fn text(&self, last: bool) -> (String, usize) {
+    fn text(&self, last: bool) -> String {
+        let screen = &self.config.screen;
+        let (width, height) = screen.size().unzip();
         let begin = if last {
             self.begin.unwrap_or(0)
         } else {
             self.window_begin[1]
         };
         let elapsed = (self.now.saturating_sub(begin) as f64 / 1e9).max(1e-3);
-        let mut rows: Vec<(&Key, Stats)> = Vec::new();
+        let mut rows = self.rows(last);
+        let notes = self.notes(width);
+        // The titles, the line of what is hidden, and the line of the cursor are there in any case.
+        let free = height.map(|height| height.saturating_sub(3 + notes.len()));
+        let (most, samples) = match free {
+            _ if last => (usize::MAX, 0),
+            None => (self.config.rows, self.samples.len()),
+            Some(free) => {
+                let samples = free
+                    .saturating_sub(rows.len().min(LEAST_ROWS))
+                    .min(self.samples.len());
+                (free - samples, samples)
+            }
+        };
+        let hidden = rows.split_off(rows.len().min(most.max(1)));
+        let cells: Vec<_> = rows
+            .iter()
+            .map(|(key, stats, total)| line(key, stats, *total, elapsed))
+            .collect();
+        let mut text = layout::table(&COLUMNS, &cells, width, screen.has_colour());
+        let mut say = |line: &str, look: Look| {
+            let line = printable(line, width.unwrap_or(usize::MAX));
+            let painted = if screen.has_colour() {
+                look.paint(&line)
+            } else {
+                line
+            };
+            let _ = writeln!(text, "{painted}");
+        };
+        if rows.is_empty() {
+            say("(no requests yet)", Look::Plain);
+        }
+        if !hidden.is_empty() {
+            let failing = hidden.iter().filter(|(_, stats, _)| stats.errors > 0).count();
+            match failing {
+                0 => say(
+                    &format!("({} more rows, none of them failing)", hidden.len()),
+                    Look::Plain,
+                ),
+                n => say(
+                    &format!("({} more rows, {n} of them failing)", hidden.len()),
+                    Look::Fail,
+                ),
+            }
+        }
+        notes.iter().for_each(|note| say(note, Look::Warn));
+        for sample in self.samples.iter().skip(self.samples.len() - samples) {
+            say(sample, Look::Plain);
+        }
+        if !screen.is_terminal() && self.config.every.is_some() {
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The rows to be shown, with what of each is, and how many there were in all: failing ones first, those that fail
+    /// most at the top; then those with the most requests.
+    fn rows(&self, last: bool) -> Vec<(&Key, Stats, u64)> {
+        let mut rows: Vec<(&Key, Stats, u64)> = Vec::new();
         for (key, row) in &self.rows {
             let mut stats = Stats::default();
             if last {
@@ -226,47 +394,71 @@ impl Table {
                 row.windows.iter().for_each(|window| stats.merge(window));
             }
             if stats.count > 0 {
-                rows.push((key, stats));
+                rows.push((key, stats, row.total.count));
             }
         }
-        let hidden = if last {
-            0
-        } else {
-            rows.len().saturating_sub(self.config.rows)
+        // In thousandths, so that a row does not jump with each request.
+        let failing = |stats: &Stats| Reverse((stats.errors * 1000).div_ceil(stats.count.max(1)));
+        rows.sort_by(|(a_key, a, a_total), (b_key, b, b_total)| {
+            let (a_rank, b_rank) = ((failing(a), Reverse(*a_total)), (failing(b), Reverse(*b_total)));
+            a_rank.cmp(&b_rank).then_with(|| a_key.cmp(b_key))
+        });
+        rows
+    }
+
+    /// What is not told, in lines of `width`.
+    fn notes(&self, width: Option<usize>) -> Vec<String> {
+        let Some((first, rest)) = self.notes.split_first() else {
+            return Vec::new();
         };
-        if hidden > 0 {
-            rows.sort_by_key(|(_, stats)| std::cmp::Reverse(stats.count));
-            rows.truncate(self.config.rows);
-            rows.sort_by_key(|(key, _)| *key);
+        let width = width.unwrap_or(usize::MAX);
+        let mut lines = vec![format!("not told: {first}")];
+        for note in rest {
+            let used = lines.last().map_or(0, |line| line.chars().count());
+            if used + 2 + note.chars().count() <= width {
+                if let Some(line) = lines.last_mut() {
+                    let _ = write!(line, "; {note}");
+                }
+            } else if lines.len() < NOTES {
+                lines.push(format!("          {note}"));
+            } else {
+                break;
+            }
         }
-        let mut lines: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
-        lines.extend(rows.iter().map(|(key, stats)| line(key, stats, elapsed)));
-        let mut text = format(&lines);
-        if rows.is_empty() {
-            text.push_str("(no requests yet)\n");
-        }
-        if hidden > 0 {
-            let _ = writeln!(text, "({hidden} more)");
-        }
-        for sample in &self.samples {
-            let _ = writeln!(text, "{sample}");
-        }
-        let height = text.lines().count();
-        if self.config.terminal && self.height > 0 {
-            text = format!("\x1b[{}A\x1b[J{text}", self.height);
-        }
-        if self.config.terminal {
-            // A line that is wrapped would spoil the count of lines to go up.
-            text = format!("\x1b[?7l{text}\x1b[?7h");
-        } else if self.config.every.is_some() {
-            text.push('\n');
-        }
-        (text, height)
+        lines
     }
 }
 
-fn line(key: &Key, stats: &Stats, elapsed: f64) -> [String; 8] {
-    let quantile = |q| stats.seconds.quantile(q).map_or_else(|| "-".to_owned(), duration);
+/// What has no name of its own.
+const OTHER: &str = "(other)";
+
+fn peer(identity: &Identity) -> String {
+    let address = find(&identity.attributes, SERVER_ADDRESS).map(Value::to_string);
+    match (address, find(&identity.attributes, SERVER_PORT)) {
+        (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
+        (Some(address), Some(port)) => format!("{address}:{port}"),
+        (address, _) => address.unwrap_or_default(),
+    }
+}
+
+fn percent(n: u64, of: u64) -> String {
+    let share = n as f64 / of.max(1) as f64 * 100.0;
+    match share {
+        // What is there is not nothing, and what is missing not all.
+        share if n > 0 && share < 1.0 => "<1%".to_owned(),
+        share if n < of && share > 99.0 => ">99%".to_owned(),
+        share => format!("{share:.0}%"),
+    }
+}
+
+fn line(key: &Key, stats: &Stats, total: u64, elapsed: f64) -> [Cell; COLUMNS.len()] {
+    let quantile = |q| {
+        stats
+            .seconds
+            .quantile(q)
+            .map_or_else(|| "-".to_owned(), duration)
+            .into()
+    };
     let kind = match key.kind {
         Kind::Server => "server",
         Kind::Client => "client",
@@ -274,52 +466,25 @@ fn line(key: &Key, stats: &Stats, elapsed: f64) -> [String; 8] {
         Kind::Consumer => "consumer",
     };
     let errors = match stats.errors {
-        0 => "0".to_owned(),
-        n => format!("{n} ({:.1}%)", n as f64 / stats.count as f64 * 100.0),
+        0 => Cell::from("0".to_owned()),
+        n => Cell {
+            text: format!("{n} ({})", percent(n, stats.count)),
+            look: Look::Fail,
+        },
     };
     [
-        printable(&key.service, 32),
-        format!("{} {kind}", key.protocol),
-        printable(&key.name, 60),
-        format!("{:.1}", stats.count as f64 / elapsed),
+        key.service.clone().into(),
+        format!("{} {kind}", key.protocol).into(),
+        key.name.clone().into(),
+        key.peer.clone().into(),
+        total.to_string().into(),
+        format!("{:.1}", stats.count as f64 / elapsed).into(),
         errors,
+        stats.status(),
         quantile(0.5),
         quantile(0.95),
         quantile(0.99),
     ]
-}
-
-/// Without control characters, which a terminal would obey, and not longer than `width`.
-fn printable(text: &str, width: usize) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { '?' } else { c });
-    if text.chars().count() <= width {
-        return clean.collect();
-    }
-    clean.take(width - 1).chain(['…']).collect()
-}
-
-fn format(lines: &[[String; 8]]) -> String {
-    let width = |column: usize| {
-        lines
-            .iter()
-            .map(|line| line[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in lines {
-        let cells = line
-            .iter()
-            .zip(widths)
-            .enumerate()
-            .map(|(column, (cell, width))| match column {
-                0..=2 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-    text
 }
 
 fn duration(seconds: f64) -> String {
@@ -364,134 +529,4 @@ fn sample_line(span: Span<'_>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::Ids;
-    use crate::instrument::{Instrument, InstrumentKind};
-    use crate::metrics::{Aggregates, MetricsConfig};
-    use crate::resource::{Resources, ServiceInstance};
-    use crate::span::Description;
-    use std::sync::{Arc, Mutex};
-
-    static DURATION: Instrument = Instrument {
-        name: "duration",
-        unit: "s",
-        description: "",
-        kind: InstrumentKind::Histogram(&[]),
-    };
-
-    #[derive(Clone, Default)]
-    struct Screen(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Screen {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Screen {
-        fn take(&self) -> String {
-            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-        }
-    }
-
-    const SECOND: u64 = 1_000_000_000;
-    const BEGIN: u64 = 1_700_000_000 * SECOND;
-
-    fn table(terminal: bool) -> (Table, Screen) {
-        let screen = Screen::default();
-        let config = TableConfig {
-            out: Box::new(screen.clone()),
-            terminal,
-            every: Some(SECOND),
-            samples: 2,
-            rows: 3,
-        };
-        (Table::new(config), screen)
-    }
-
-    /// `n` requests that took `seconds` each.
-    fn requests(table: &mut Table, name: &str, n: usize, seconds: f64, since: u64) {
-        let resource = Resources::new(ServiceInstance::new("shop"), ServiceInstance::default()).get(None);
-        let mut aggregates = Aggregates::new(MetricsConfig::default(), Default::default());
-        for _ in 0..n {
-            let mut description = Description::new("HTTP", name, Kind::Server);
-            description.measure(&DURATION, seconds);
-            aggregates.record(&resource, &description, since, None, &mut Ids::seeded(1));
-        }
-        for series in aggregates.take_interval(since) {
-            table.add(&series);
-        }
-    }
-
-    #[test]
-    fn rates_are_of_the_last_windows_and_the_end_is_of_everything() {
-        let (mut table, screen) = table(false);
-        table.tick(BEGIN);
-        table.tick(BEGIN + SECOND);
-        assert!(screen.take().contains("(no requests yet)"));
-        requests(&mut table, "GET /a", 100, 0.020, BEGIN + SECOND);
-        table.tick(BEGIN + 2 * SECOND);
-        let text = screen.take();
-        let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(
-            row,
-            [
-                "shop", "HTTP", "server", "GET", "/a", "50.0", "0", "20.00ms", "20.00ms", "20.00ms"
-            ]
-        );
-        table.tick(BEGIN + 2 * SECOND + 1);
-        assert_eq!(screen.take(), "", "not before its time");
-        for second in 3..20 {
-            table.tick(BEGIN + second * SECOND);
-        }
-        screen.take();
-        table.tick(BEGIN + 20 * SECOND);
-        assert!(screen.take().contains("(no requests yet)"), "long ago");
-        table.finish();
-        let text = screen.take();
-        assert_eq!(
-            text.lines().nth(1).unwrap().split_whitespace().nth(5),
-            Some("5.0"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_terminal_is_drawn_over_and_obeys_no_one_else() {
-        let (mut table, screen) = table(true);
-        requests(&mut table, "GET /\x1b[2J", 1, 0.5e-3, BEGIN);
-        table.add_samples(["one".to_owned(), "two".to_owned(), "three".to_owned()]);
-        table.tick(BEGIN + SECOND);
-        let first = screen.take();
-        assert!(first.contains("GET /?[2J") && first.contains("500µs"), "{first}");
-        assert!(!first.contains("one\n") && first.contains("two\nthree\n"));
-        table.tick(BEGIN + 2 * SECOND);
-        // Head, one row, two samples.
-        assert!(screen.take().starts_with("\x1b[?7l\x1b[4A\x1b[J"));
-    }
-
-    #[test]
-    fn rows_are_bounded() {
-        let (mut table, screen) = table(false);
-        for n in 0..ROWS + 100 {
-            requests(&mut table, &format!("GET /{n}"), 1 + n % 3, 0.001, BEGIN);
-        }
-        assert!(table.rows.len() <= ROWS + 1);
-        let counted: u64 = table.rows.values().map(|row| row.total.count).sum();
-        assert_eq!(counted, (0..ROWS as u64 + 100).map(|n| 1 + n % 3).sum::<u64>());
-        table.tick(BEGIN + SECOND);
-        let text = screen.take();
-        assert_eq!(
-            text.lines().filter(|line| line.starts_with("shop")).count() + 1,
-            3,
-            "{text}"
-        );
-        assert!(text.contains("(other)") && text.contains(" more)"));
-    }
-}
+mod tests;

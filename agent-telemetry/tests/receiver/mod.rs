@@ -315,6 +315,19 @@ impl Tls {
         }
     }
 
+    /// With what `openssl req -x509` makes: an authority that is its own server, too.
+    pub(crate) fn self_signed() -> Tls {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&key).unwrap().pem();
+        Tls {
+            server: (authority.clone(), key.serialize_pem()),
+            authority,
+            client: Tls::new().client,
+        }
+    }
+
     fn acceptor(&self) -> TlsAcceptor {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
         let provider = Arc::new(rustls::crypto::ring::default_provider());

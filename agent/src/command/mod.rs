@@ -4,13 +4,17 @@ pub mod check;
 pub mod ps;
 pub mod replay;
 pub mod run;
+mod stop;
 
 use crate::cli::{CaptureArgs, ExportArgs, Histogram, Hooks, SelectionArgs};
 use crate::config::{ByteSize, Executable, File, Selection};
 use crate::source::ebpf::backend::Backend;
 use crate::source::ebpf::{Options, offsets};
 use anyhow::{Context as _, Result, bail};
-use redwire_telemetry::{Config, Histograms, OtlpConfig};
+use opentelemetry_semantic_conventions::resource::SERVICE_NAME;
+use redwire_telemetry::{
+    Config, Counters, Drop, Histograms, OtlpConfig, ServiceInstance, Signal, Trouble, loss_in_words,
+};
 
 /// The selection that flags, environment and file give.
 ///
@@ -23,24 +27,23 @@ pub fn selection(args: &SelectionArgs, file: &File) -> Result<Selection> {
     } else {
         &args.executables
     };
-    let either = |flags: &[u32], file: &[u32]| {
-        if flags.is_empty() {
-            file.to_vec()
-        } else {
-            flags.to_vec()
-        }
+    let ports = if args.ports.is_empty() {
+        &part.ports
+    } else {
+        &args.ports
+    };
+    let pids = if args.pids.is_empty() {
+        &part.pids
+    } else {
+        &args.pids
     };
     Ok(Selection {
-        pids: either(&args.pids, &part.pids),
+        pids: pids.clone(),
         executables: globs
             .iter()
             .map(|glob| Executable::new(glob))
             .collect::<Result<_>>()?,
-        ports: if args.ports.is_empty() {
-            part.ports.clone()
-        } else {
-            args.ports.clone()
-        },
+        ports: ports.iter().map(|port| port.get()).collect(),
         environment: !args.no_environment && part.environment.unwrap_or(true),
         children: !args.no_children && part.children.unwrap_or(true),
     })
@@ -125,6 +128,7 @@ pub fn telemetry(args: &ExportArgs, file: &File) -> Result<Config> {
     } else {
         args.routes.clone()
     };
+    config.routes.check()?;
     config.spans.http.query = args.url_query || file.http.url_query.unwrap_or(false);
     if let Ok(interval) = std::env::var("OTEL_METRIC_EXPORT_INTERVAL") {
         let interval = interval.parse().ok().filter(|&milliseconds| milliseconds > 0);
@@ -153,13 +157,42 @@ pub fn otlp(args: &ExportArgs, file: &File) -> Result<OtlpConfig> {
     Ok(OtlpConfig::read(endpoint, &get)?)
 }
 
+/// What `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` of this process say, of which the latter wins (resource SDK
+/// specification).
+fn common() -> ServiceInstance {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let attributes = ServiceInstance::parse(&variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
+    match variable("OTEL_SERVICE_NAME") {
+        Some(name) => attributes.with(SERVICE_NAME, name),
+        None => attributes,
+    }
+}
+
+/// What no collector took, and why; `None` where all was taken.
+fn undelivered(counters: &Counters, trouble: &Trouble) -> Option<String> {
+    let lost = |signal| {
+        let by_reason = Drop::ALL.map(|reason| (reason.as_str(), counters.dropped(signal, reason)));
+        let reasons: Vec<String> = by_reason
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(reason, n)| format!("{reason} {n}"))
+            .collect();
+        let total: u64 = by_reason.iter().map(|(_, n)| n).sum();
+        (total > 0).then(|| format!("{total} {} ({})", signal.as_str(), reasons.join(", ")))
+    };
+    let lost: Vec<String> = Signal::ALL.into_iter().filter_map(lost).collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let why = trouble.last().map(|last| format!(": {last}")).unwrap_or_default();
+    Some(format!("not delivered: {}{why}", lost.join(" and ")))
+}
+
 /// What was no transaction, by protocol and reason.
-fn losses(counters: &redwire_telemetry::Counters) -> Vec<String> {
+fn losses(counters: &Counters) -> Vec<String> {
     let line = |((protocol, reason), n): ((Option<&str>, &str), u64)| {
-        format!(
-            "not reported: {n} {reason}{}",
-            protocol.map(|name| format!(" ({name})")).unwrap_or_default()
-        )
+        let words = loss_in_words(protocol, reason, n);
+        format!("not reported: {words} [{reason}, see docs/losses.md]")
     };
     counters.losses().into_iter().map(line).collect()
 }

@@ -14,12 +14,16 @@ use std::fmt::Write as _;
 pub fn run(args: &Ps) -> Result<()> {
     let file = super::file(&args.selection)?;
     let selection = super::selection(&args.selection, &file)?;
-    let selected: HashMap<u32, u32> = discover::scan(&selection)
+    let (processes, hidden) = Process::all();
+    let selected: HashMap<u32, u32> = discover::scan(&selection, &processes)
         .into_iter()
         .map(|(process, by)| (process.pid, by))
         .collect();
     let observed = peers::observed();
-    let mut shown = Process::all();
+    for line in discover::unmatched(&selection, &processes) {
+        eprintln!("{line}");
+    }
+    let mut shown = processes;
     shown.retain(|process| {
         args.all || selected.contains_key(&process.pid) || observed.contains_key(&process.pid)
     });
@@ -49,7 +53,15 @@ pub fn run(args: &Ps) -> Result<()> {
             selection.ports
         );
     }
-    if shown.is_empty() {
+    if hidden > 0 {
+        let advice = if super::check::missing_capabilities().contains(&"CAP_SYS_PTRACE") {
+            "run as root, or with CAP_SYS_PTRACE, to see whether they are selected, and what running agents see of them"
+        } else {
+            "the kernel refuses it"
+        };
+        eprintln!("Processes that could not be looked at: {hidden}; {advice}.");
+    }
+    if shown.is_empty() && hidden == 0 {
         eprintln!("No process is selected. {HOW_TO_SELECT}");
     }
     Ok(())

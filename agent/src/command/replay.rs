@@ -15,6 +15,12 @@ use std::time::Duration;
 /// How long a collector may take for what is left at the end.
 const LAST_EXPORT: Duration = Duration::from_secs(30);
 
+/// For how long a request to a collector is tried: nobody waits for a file's telemetry as for a live system's.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// Exit status where the file was read whole and a collector did not take all of its telemetry.
+const UNDELIVERED: u8 = 4;
+
 /// Reads the file and reports. The exit status.
 ///
 /// # Errors
@@ -25,6 +31,7 @@ pub fn run(args: &Replay) -> Result<u8> {
     config.when_full = WhenFull::Wait;
     // A capture's reader wants what is in it, whatever its callers sampled.
     config.parent_based = false;
+    config.retry.give_up = GIVE_UP;
     let otlp = super::otlp(&args.export, &file)?;
     let mut outputs = Outputs {
         otlp: otlp.is_on().then_some(otlp),
@@ -34,7 +41,6 @@ pub fn run(args: &Replay) -> Result<u8> {
         Output::Jsonl => outputs.jsonl = Some(Box::new(BufWriter::new(std::io::stdout()))),
         Output::Table => {
             outputs.table = Some(TableConfig {
-                terminal: false,
                 every: None,
                 samples: 0,
                 ..TableConfig::default()
@@ -52,12 +58,8 @@ pub fn run(args: &Replay) -> Result<u8> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let common = ServiceInstance::parse(&std::env::var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
-    let common = match std::env::var("OTEL_SERVICE_NAME") {
-        Ok(name) if !name.is_empty() => common.with("service.name", name),
-        _ => common,
-    };
-    let resources = Resources::new(common, ServiceInstance::new("unknown_service:redwire-replay"));
+    let resources = Resources::new(super::common(), ServiceInstance::default());
+    let trouble = config.trouble.clone();
     let mut pipeline = Pipeline::start(config, outputs, Arc::new(resources), runtime.handle())
         .context("starting the pipeline")?;
     let mut telemetry = pipeline.worker();
@@ -80,7 +82,16 @@ pub fn run(args: &Replay) -> Result<u8> {
     if let Some(summary) = summary {
         eprint!("{}", report(summary, &counters));
     }
-    Ok(status)
+    let undelivered = super::undelivered(&counters, &trouble);
+    if let Some(line) = &undelivered {
+        eprintln!("redwire: {line}");
+    }
+    // What cannot be sent is not waited for.
+    runtime.shutdown_background();
+    Ok(match status {
+        0 if undelivered.is_some() => UNDELIVERED,
+        status => status,
+    })
 }
 
 fn read(

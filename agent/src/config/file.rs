@@ -4,6 +4,7 @@ use super::ByteSize;
 use crate::cli::Hooks;
 use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 /// The YAML file, every part optional.
@@ -29,7 +30,7 @@ pub struct SelectionPart {
     /// Globs of executables.
     pub executables: Vec<String>,
     /// Local or remote ports.
-    pub ports: Vec<u16>,
+    pub ports: Vec<NonZeroU16>,
     /// Whether `REDWIRE_ENABLE=true` selects; default true.
     pub environment: Option<bool>,
     /// Whether children of selected processes are selected; default true.
@@ -112,7 +113,14 @@ mod tests {
              ['/users/{id}']\n",
         );
         let file = file.expect("a valid file");
-        assert_eq!(file.selection.ports, [80]);
+        assert_eq!(
+            file.selection
+                .ports
+                .iter()
+                .map(|port| port.get())
+                .collect::<Vec<_>>(),
+            [80]
+        );
         assert_eq!(file.capture.ring_buffer, Some(ByteSize(262_144)));
         assert_eq!(file.http.routes, ["/users/{id}"]);
     }
@@ -123,6 +131,7 @@ mod tests {
             ("selection:\n  portz: [80]\n", ":2:3:"),
             ("selection:\n\tports: []\n", ":2:"),
             ("selection:\n  ports: [eighty]\n", ":2:11:"),
+            ("selection:\n  ports: [0]\n", ":2:11:"),
             ("capture:\n  ring_buffer: much\n", ":2:16:"),
         ] {
             let error = read(text).expect_err(text).to_string();

@@ -30,7 +30,7 @@ impl Selection {
         !(self.pids.is_empty() && self.executables.is_empty() && self.ports.is_empty())
     }
 
-    /// Whether a process with this executable is selected for that.
+    /// Whether a process that is known by this path is selected for it.
     pub fn selects_executable(&self, path: &str) -> bool {
         self.executables.iter().any(|pattern| pattern.matches(path))
     }
@@ -56,7 +56,13 @@ impl Executable {
         })
     }
 
-    fn matches(&self, path: &str) -> bool {
+    /// As it was written.
+    pub fn glob(&self) -> &str {
+        self.pattern.glob().glob()
+    }
+
+    /// Whether it fits a path, or a name.
+    pub fn matches(&self, path: &str) -> bool {
         let name = if self.whole_path {
             path
         } else {

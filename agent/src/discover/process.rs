@@ -1,6 +1,7 @@
 //! What `/proc` tells of a process.
 
-use procfs::process::Process as Proc;
+use procfs::process::{Process as Proc, StatFlags};
+use std::os::unix::fs::FileExt as _;
 
 /// A process as it was when it was looked at. What could not be read is absent: it may have ended meanwhile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +14,10 @@ pub struct Process {
     pub started: u64,
     /// `comm`.
     pub name: String,
-    /// The file that it runs.
+    /// The file that it runs, with all links resolved.
     pub executable: Option<String>,
+    /// The path that it was executed by (`AT_EXECFN`, getauxval(3)): a link, perhaps, or a script.
+    pub executed: Option<String>,
     /// Its arguments.
     pub arguments: Vec<String>,
     /// Its environment when it was started.
@@ -23,21 +26,63 @@ pub struct Process {
     pub container: Option<String>,
 }
 
+/// Bytes of a path at most (`PATH_MAX`, limits.h).
+const PATH_MAX: usize = 4096;
+
 impl Process {
-    /// All processes that can be read, kernel threads left out.
-    pub fn all() -> Vec<Process> {
+    /// All processes that can be read, kernel threads left out, and how many could not be looked at: they are others',
+    /// and this process lacks CAP_SYS_PTRACE.
+    pub fn all() -> (Vec<Process>, usize) {
         let Ok(processes) = procfs::process::all_processes() else {
-            return Vec::new();
+            return (Vec::new(), 0);
         };
-        let processes = processes
-            .flatten()
-            .filter_map(|process| Process::from_proc(&process));
-        processes.filter(|process| process.executable.is_some()).collect()
+        let (mut seen, mut hidden) = (Vec::new(), 0);
+        for process in processes.flatten() {
+            match Process::from_proc(&process) {
+                Some(process) if process.executable.is_some() => seen.push(process),
+                // One that has ended is not hidden.
+                Some(_) if is_hidden(&process) => hidden += 1,
+                _ => {}
+            }
+        }
+        (seen, hidden)
     }
 
     /// The process of this id, if it (still) runs.
     pub fn read(pid: u32) -> Option<Process> {
         Process::from_proc(&Proc::new(i32::try_from(pid).ok()?).ok()?)
+    }
+
+    /// When the process of this id started, if it (still) runs; as [`Process::started`].
+    pub fn start_of(pid: u32) -> Option<u64> {
+        let stat = Proc::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
+        (stat.state != 'Z').then_some(stat.starttime)
+    }
+
+    /// The process of this id, if it (still) runs, with what [`Process::names`] needs and nothing else.
+    pub fn named(pid: u32) -> Option<Process> {
+        let process = Proc::new(i32::try_from(pid).ok()?).ok()?;
+        Some(Process {
+            pid,
+            name: process.stat().ok()?.comm,
+            executable: executable(&process),
+            executed: executed(&process),
+            arguments: process.cmdline().unwrap_or_default(),
+            ..Process::default()
+        })
+    }
+
+    /// What people know it by: the file that it runs, the path that was executed, its first argument, and its name.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let first = self.arguments.first().map(String::as_str);
+        // Programs write their title over it (`redis-server *:6379`, `nginx: master process`), and a login shell's
+        // begins with a dash.
+        let title = first.and_then(|first| first.split([' ', ':']).next());
+        let names = [self.executable.as_deref(), self.executed.as_deref(), first, title];
+        let names = names.into_iter().flatten().chain([self.name.as_str()]);
+        names
+            .map(|name| name.strip_prefix('-').unwrap_or(name))
+            .filter(|name| !name.is_empty())
     }
 
     fn from_proc(process: &Proc) -> Option<Process> {
@@ -57,7 +102,8 @@ impl Process {
             parent: u32::try_from(stat.ppid).unwrap_or(0),
             started: stat.starttime,
             name: stat.comm,
-            executable: process.exe().ok().map(|path| path.to_string_lossy().into_owned()),
+            executable: executable(process),
+            executed: executed(process),
             arguments: process.cmdline().unwrap_or_default(),
             environment,
             container: process.cgroups().ok().and_then(|cgroups| {
@@ -90,6 +136,36 @@ impl Process {
             .find(|(n, _)| n == name)
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// The file that a process runs, also where that was replaced meanwhile.
+fn executable(process: &Proc) -> Option<String> {
+    let path = process.exe().ok()?.to_string_lossy().into_owned();
+    Some(
+        path.strip_suffix(" (deleted)")
+            .map_or(path.clone(), str::to_owned),
+    )
+}
+
+/// The path that a process was executed by; `None` where it was executed by a file descriptor or by itself, which
+/// names nothing.
+fn executed(process: &Proc) -> Option<String> {
+    const AT_EXECFN: u64 = 31;
+    let address = process.auxv().ok()?.get(&AT_EXECFN).copied()?;
+    let mut path = [0; PATH_MAX];
+    // It lies at the end of the stack: the last page may be shorter.
+    let n = process.mem().ok()?.read_at(&mut path, address).ok()?;
+    let path = String::from_utf8_lossy(path.get(..n)?.split(|&b| b == 0).next()?).into_owned();
+    let names_nothing = path.is_empty() || path.starts_with("/dev/fd/") || path.starts_with("/proc/");
+    (!names_nothing).then_some(path)
+}
+
+/// Whether a process that runs a program may not be looked at.
+fn is_hidden(process: &Proc) -> bool {
+    let Ok(stat) = process.stat() else { return false };
+    let is_kernel_thread = StatFlags::from_bits_truncate(stat.flags).contains(StatFlags::PF_KTHREAD);
+    let refused = |error: procfs::ProcError| matches!(error, procfs::ProcError::PermissionDenied(_));
+    !is_kernel_thread && process.exe().is_err_and(refused)
 }
 
 /// The id that container runtimes put into the control group's path: 64 hexadecimal digits in the last component,
@@ -133,5 +209,31 @@ mod tests {
                 .map(|p| p.to_string_lossy().into_owned())
         );
         assert!(process.started > 0);
+        assert_eq!(Process::start_of(process.pid), Some(process.started));
+        let first = std::env::args().next();
+        assert_eq!(process.executed, first, "cargo executes what it names");
+    }
+
+    #[test]
+    fn names_are_what_people_type() {
+        let process = |name: &str, executable: &str, executed: &str, first: &str| Process {
+            name: name.to_owned(),
+            executable: Some(executable.to_owned()),
+            executed: Some(executed.to_owned()),
+            arguments: vec![first.to_owned()],
+            ..Process::default()
+        };
+        let redis = process(
+            "redis-server",
+            "/usr/bin/redis-check-rdb",
+            "/usr/bin/redis-server",
+            "/usr/bin/redis-server 127.0.0.1:6379",
+        );
+        let names: Vec<&str> = redis.names().collect();
+        assert!(names.contains(&"/usr/bin/redis-check-rdb") && names.contains(&"/usr/bin/redis-server"));
+        let shell = process("bash", "/usr/bin/bash", "/bin/bash", "-bash");
+        assert!(shell.names().any(|name| name == "bash"));
+        let nginx = process("nginx", "/usr/sbin/nginx", "nginx", "nginx: master process nginx");
+        assert!(nginx.names().any(|name| name == "nginx"));
     }
 }

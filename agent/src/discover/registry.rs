@@ -2,7 +2,7 @@
 
 use super::{Host, Process, forked, instance, judge};
 use crate::config::Selection;
-use crate::source::ebpf::Processes;
+use crate::source::ebpf::{Judgement, Processes};
 use redwire_common::verdict;
 use redwire_protocol::connection::ProcessId;
 use redwire_telemetry::Resources;
@@ -55,8 +55,18 @@ impl Processes for Registry {
         self.resources.ended(process);
     }
 
-    fn judge(&mut self, process: ProcessId) -> Option<bool> {
-        let found = Process::read(process.0)?;
-        Some(judge(&self.selection, &found) & verdict::EXECUTABLE != 0)
+    fn judge(&mut self, process: ProcessId) -> Judgement {
+        let Some(found) = Process::named(process.0) else {
+            return Judgement::No;
+        };
+        let by_file = found
+            .executable
+            .as_deref()
+            .is_some_and(|path| self.selection.selects_executable(path));
+        match judge(&self.selection, &found) & verdict::EXECUTABLE {
+            _ if by_file => Judgement::Executable,
+            0 => Judgement::No,
+            _ => Judgement::Process,
+        }
     }
 }

@@ -90,10 +90,18 @@ impl Host {
     }
 }
 
-/// A name from what a process runs: its program, or the script where the program is an interpreter.
+/// A name from what was executed: the program as it was called, or the script where it is an interpreter.
 fn program_name(process: &Process) -> String {
-    let program = process.executable.as_deref().map(base).unwrap_or(&process.name);
-    let program = program.strip_suffix(" (deleted)").unwrap_or(program);
+    let path = process.executed.as_deref().or(process.executable.as_deref());
+    let program = path.map(base).unwrap_or(&process.name);
+    if program == "busybox" {
+        // It is many programs, by its first argument.
+        return process
+            .arguments
+            .get(1)
+            .map_or(program, |applet| base(applet))
+            .to_owned();
+    }
     let interpreter = ["python", "node", "ruby", "perl", "php", "java", "deno", "bun"]
         .iter()
         .any(|known| program.starts_with(known));
@@ -102,7 +110,7 @@ fn program_name(process: &Process) -> String {
     } else {
         None
     };
-    script.unwrap_or_else(|| program.to_owned())
+    script.unwrap_or_else(|| stem(program).to_owned())
 }
 
 /// The script, module or archive among an interpreter's arguments.
@@ -169,6 +177,33 @@ mod tests {
             "python3.11"
         );
         assert_eq!(program_name(&process(&["python3"], &[])), "python3.11");
+    }
+
+    #[test]
+    fn names_from_what_was_executed() {
+        let name = |executed: Option<&str>, executable: &str, arguments: &[&str]| {
+            program_name(&Process {
+                executed: executed.map(str::to_owned),
+                executable: Some(executable.to_owned()),
+                arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+                ..Process::default()
+            })
+        };
+        // Debian's redis-server, python3 and busybox are links, or what links lead to.
+        let redis = name(Some("/usr/bin/redis-server"), "/usr/bin/redis-check-rdb", &[]);
+        assert_eq!(redis, "redis-server");
+        let python = name(Some("/usr/bin/python3"), "/usr/bin/python3.11", &["python3"]);
+        assert_eq!(python, "python3");
+        assert_eq!(name(Some("/bin/httpd"), "/bin/busybox", &["/bin/httpd"]), "httpd");
+        let applet = name(Some("/bin/busybox"), "/bin/busybox", &["busybox", "httpd", "-f"]);
+        assert_eq!(applet, "httpd");
+        let script = name(
+            Some("./shop.py"),
+            "/usr/bin/python3.11",
+            &["python3", "./shop.py"],
+        );
+        assert_eq!(script, "shop");
+        assert_eq!(name(None, "/usr/sbin/nginx", &["nginx: master process"]), "nginx");
     }
 
     #[test]

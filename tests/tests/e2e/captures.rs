@@ -6,13 +6,16 @@ use crate::scene::folder;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use redwire_tests::client::{Language, output, program};
+use redwire_tests::process::free_port;
 use redwire_tests::tools;
 use redwire_tests::transactions::{Line, replay};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -20,6 +23,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         plain("captures::standard_input", standard_input),
         plain("captures::usage", usage),
         plain("captures::memory", memory),
+        plain("captures::undelivered", undelivered),
+        plain("captures::names", names),
     ]
 }
 
@@ -186,6 +191,56 @@ fn usage(test: &str) -> Result<()> {
     Ok(())
 }
 
+/// To a place that takes nothing: what was not delivered is counted, and the status is 4.
+fn undelivered(test: &str) -> Result<()> {
+    let folder = folder(test)?;
+    generate(&folder)?;
+    let capture = files(&folder.join("three"))?.remove(0);
+    // It takes connections and never answers.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    for port in [free_port()?, silent.local_addr()?.port()] {
+        for protocol in ["grpc", "http/protobuf"] {
+            let begin = Instant::now();
+            let output = Command::new(tools::agent())
+                .args(["replay", "--otlp-protocol", protocol])
+                .arg("--otlp-endpoint")
+                .arg(format!("http://127.0.0.1:{port}"))
+                .arg(&capture)
+                .env("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")
+                .output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.code() == Some(4), "{protocol}: {output:?}");
+            // Duration and both sizes of the bodies.
+            for word in ["not delivered: 3 spans", " and 3 points", &port.to_string()] {
+                ensure!(said.contains(word), "no '{word}' in {said}");
+            }
+            ensure!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+        }
+    }
+    Ok(())
+}
+
+/// Servers are called by their addresses, so that equal routes of two of them stay two, unless the user names them.
+fn names(test: &str) -> Result<()> {
+    let folder = folder(test)?;
+    generate(&folder)?;
+    let capture = folder.join("one/vlan");
+    let name = |environment: &[(&str, &str)]| -> Result<String> {
+        let mut replay = Command::new(tools::agent());
+        replay.args(["replay", "--output", "jsonl"]).arg(&capture);
+        let output = replay.envs(environment.iter().copied()).output()?;
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        Ok(line["resource"]["service.name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
+    };
+    ensure!(name(&[])? == "192.0.2.2:8080", "{}", name(&[])?);
+    ensure!(name(&[("OTEL_SERVICE_NAME", "mine")])? == "mine");
+    ensure!(name(&[("OTEL_RESOURCE_ATTRIBUTES", "service.name=mine")])? == "mine");
+    Ok(())
+}
+
 /// Whether it goes to the server, and its bytes.
 type Write = (bool, Vec<u8>);
 
@@ -349,8 +404,9 @@ fn measure(capture: &Path, rate: f64) -> Result<(u64, f64)> {
         output.status.success() && !said.contains("not reported"),
         "{said}"
     );
+    // Behind the rate: errors, status and three quantiles.
     let rows = said.lines().filter(|line| line.contains(" client "));
-    let rates = rows.filter_map(|line| line.split_whitespace().rev().nth(4)?.parse::<f64>().ok());
+    let rates = rows.filter_map(|line| line.split_whitespace().rev().nth(5)?.parse::<f64>().ok());
     let found: f64 = rates.sum();
     ensure!(
         (found / rate - 1.0).abs() < 0.001,

@@ -108,7 +108,8 @@ fn empty(cell: &Cell, temporality: Temporality) -> metric::Data {
 
 fn add_point(metric: &mut Metric, series: &Series, cell: &Cell, now: u64) {
     let owned = |(key, value): &OwnedAttribute| attribute(key, value);
-    let attributes = series.identity.attributes.iter().map(owned).collect();
+    let mut attributes: Vec<_> = series.identity.attributes.iter().map(owned).collect();
+    attributes.sort_by(|a, b| a.key.cmp(&b.key));
     let exemplars = cell.exemplars.iter().map(otlp_exemplar).collect();
     let start_time_unix_nano = series.since;
     let time_unix_nano = now.max(series.since);

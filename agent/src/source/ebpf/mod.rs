@@ -70,9 +70,19 @@ pub trait Processes {
     /// A selected process has ended.
     fn ended(&mut self, process: ProcessId);
 
-    /// Whether this process, which runs an executable not judged before, is to be selected for that; `None` where it
-    /// is over already.
-    fn judge(&mut self, process: ProcessId) -> Option<bool>;
+    /// Whether this process, which runs an executable not selected before, is to be selected for that.
+    fn judge(&mut self, process: ProcessId) -> Judgement;
+}
+
+/// What [`Processes::judge`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Every process that runs this file is to be selected.
+    Executable,
+    /// This process is, for what it is called: another one can run the same file by another name.
+    Process,
+    /// This process is not.
+    No,
 }
 
 /// The kernel programs, loaded and attached.
@@ -397,10 +407,10 @@ impl Source {
             };
             if self.executables.get(&executable, 0).is_err() {
                 let judged = processes.judge(process);
-                if let Some(judged) = judged {
-                    let _ = self.executables.insert(&executable, &u32::from(judged), 0);
+                if judged == Judgement::Executable {
+                    let _ = self.executables.insert(&executable, &1, 0);
                 }
-                if judged == Some(true) {
+                if judged != Judgement::No {
                     selected |= self.select(process, redwire_common::verdict::EXECUTABLE).is_ok();
                 }
             }
