@@ -55,14 +55,58 @@ fn seen(name: &str) -> Seen {
 }
 
 #[track_caller]
-fn assert_all(name: &str, count: usize, line: &str) {
+fn assert_seen(name: &str, lines: &[&str]) {
     let seen = seen(name);
-    assert_eq!(seen.lines, vec![line; count], "{:?}", seen.losses);
+    assert_eq!(seen.lines, lines, "{:?}", seen.losses);
     assert_eq!(seen.losses, BTreeMap::new());
 }
 
 #[test]
 fn a_server_that_speaks_first_with_an_unknown_setting() {
-    assert_all("grpc-settings-extension-large-frame", 3, "p/one OK");
-    assert_all("grpc-settings-extension-table-size", 2, "p/one OK");
+    assert_seen("grpc-settings-extension-large-frame", &["p/one OK"; 3]);
+    assert_seen("grpc-settings-extension-table-size", &["p/one OK"; 2]);
+}
+
+/// A first call without a deadline, then 60 with one of 5 ms.
+#[test]
+fn a_deadline_that_the_library_rounded_up() {
+    let mut lines = ["live.v1.Echo/Unary DEADLINE_EXCEEDED"; 61];
+    lines[0] = "live.v1.Echo/Unary OK";
+    assert_seen("grpc-deadline-5ms", &lines);
+}
+
+/// The last two calls have their status in the head of the response; the connection is lost in the body of the last.
+#[test]
+fn a_status_in_compressed_trailers() {
+    assert_seen(
+        "grpc-web-compressed-trailers",
+        &[
+            "POST /w.Svc/Stream Some(200)",
+            "POST /w.Svc/Stream Some(200)",
+            "w.Svc/Echo OK",
+            "w.Svc/Fail NOT_FOUND",
+            "w.Svc/Slow DEADLINE_EXCEEDED connection_closed",
+        ],
+    );
+}
+
+/// Statuses of HTTP in the order of the streams by tshark: 503 × 4, 404, 401, 429, 502 × 2, 500. The client resets some,
+/// the one of the 404 with INTERNAL_ERROR.
+#[test]
+fn a_status_of_http_before_a_reset() {
+    assert_seen(
+        "grpc-404-then-reset",
+        &[
+            "w.Svc/Echo UNAVAILABLE",
+            "w.Svc/Echo UNAVAILABLE",
+            "w.Svc/Echo UNAVAILABLE",
+            "w.Svc/Echo UNAVAILABLE",
+            "w.Svc/Fail UNIMPLEMENTED",
+            "w.Svc/Slow UNAUTHENTICATED",
+            "w.Svc/Nope UNAVAILABLE",
+            "w.Svc/Stream UNAVAILABLE",
+            "w.Svc/Stream UNAVAILABLE",
+            "w.Svc/Bidi UNKNOWN",
+        ],
+    );
 }

@@ -100,3 +100,19 @@ impl Status {
         NAMES.get(self.0 as usize).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses() {
+        assert_eq!(Status::parse(b"0"), Status::OK);
+        assert_eq!(Status::parse(b"16").name(), Some("UNAUTHENTICATED"));
+        assert_eq!(Status::parse(b"4").name(), Some("DEADLINE_EXCEEDED"));
+        for bad in [&b"x"[..], b"", b"+5", b"-1", b" 5", b"4294967296"] {
+            assert_eq!(Status::parse(bad), Status::UNKNOWN);
+        }
+        assert_eq!(Status::parse(b"77").name(), None);
+    }
+}

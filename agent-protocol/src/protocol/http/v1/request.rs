@@ -2,6 +2,7 @@
 
 use super::head::{Fields, RequestHead, absolute};
 use crate::protocol::Flow;
+use crate::protocol::grpc::outcome::{self, End, Told};
 use crate::protocol::grpc::{self, Kind, web};
 use crate::protocol::http::forwarded;
 use crate::record;
@@ -191,13 +192,12 @@ impl Request {
         let [request, response] = &call.bodies;
         let http = self.record();
         let name = http.path.and_then(grpc::service_and_method);
-        let missed = response.as_ref().is_some_and(|body| !body.is_whole());
-        let status = call.status.or_else(|| response.as_ref()?.status());
-        let status = status.or_else(|| match http.status {
-            _ if cut_off => Some(record::grpc::Status::UNAVAILABLE),
-            Some(200) if missed => None,
-            status => status.map(record::grpc::Status::of_http),
-        });
+        let told = match call.status {
+            Some(status) => Told::Status(status),
+            None => response.as_ref().map(web::Body::told).unwrap_or_default(),
+        };
+        let end = if cut_off { End::Closed } else { End::Complete };
+        let status = outcome::status(told, http.status, response.is_none(), end);
         Some(record::grpc::Record {
             service: name.map(|(service, _)| service),
             method: name.map(|(_, method)| method),

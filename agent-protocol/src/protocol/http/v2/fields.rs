@@ -104,8 +104,8 @@ pub(super) struct Request {
     tracestate: Piece,
     pub(super) context: Option<SpanContext>,
     pub(super) content: Content,
-    /// How long the client gives a gRPC call, in nanoseconds.
-    pub(super) timeout: Option<u64>,
+    /// How long the client gives a gRPC call.
+    pub(super) deadline: Option<grpc::Deadline>,
     /// The client is one that Forwarded named.
     forwarded: bool,
     /// Extended CONNECT (RFC 8441) for a WebSocket.
@@ -275,7 +275,7 @@ impl Request {
                 }
             }
             Name::Status => self.refused = true,
-            Name::GrpcTimeout => self.timeout = grpc::timeout(value),
+            Name::GrpcTimeout => self.deadline = grpc::Deadline::parse(value),
             Name::ContentType | Name::GrpcStatus | Name::Other => {}
         }
     }
