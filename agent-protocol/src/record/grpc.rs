@@ -1,5 +1,7 @@
 //! What a call of gRPC carries.
 
+use super::http::Original;
+
 /// What is known of a call. Unknown things are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -22,6 +24,8 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     /// The nearest client that Forwarded or X-Forwarded-For names.
     pub forwarded_for: Option<&'a str>,
+    /// What a proxy says of the original request.
+    pub original: Original<'a>,
     /// Version of HTTP: `1.1` (gRPC-Web only), `2`.
     pub version: &'static str,
     /// Messages from client to server. `None` where some may have been missed.
