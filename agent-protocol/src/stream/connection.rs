@@ -253,6 +253,10 @@ impl Connection {
         if let Some(to) = self.halves[direction as usize].held_position() {
             self.close_hole(direction, to, false, observer);
         }
+        // Before what is blocked in the other direction: it may wait for this.
+        if let Some((position, length, bytes, time)) = self.halves[direction as usize].release() {
+            self.offer(direction, position, length, &bytes, time, observer);
+        }
         self.settle(direction, observer);
     }
 

@@ -165,6 +165,37 @@ fn a_hole_forgets_one_table() {
     assert_eq!(report.loss(Loss::Gap), 1);
 }
 
+/// A lost chunk costs what was in it: responses wait for their requests, which wait behind the hole, and one that waits
+/// in vain does not take the next ones with it. The request of 5 is lost, in front of others and as the last of a batch.
+#[test]
+fn a_hole_costs_what_was_in_it() {
+    const MS: u64 = 1_000_000;
+    let get = |stream| request(stream, END_STREAM, "GET", "/p", &[]);
+    for batches in [[&[1, 3, 5][..], &[7, 9, 11]], [&[1], &[3, 5, 7, 9, 11]]] {
+        let mut feed = open();
+        for (n, batch) in (0..).zip(batches) {
+            let time = 10 * MS + n * 15 * MS;
+            for &stream in batch {
+                match stream {
+                    5 => feed.miss(CLIENT, get(stream).len()),
+                    _ => feed.write(CLIENT, time, &get(stream)),
+                }
+            }
+            for &stream in batch.iter().rev() {
+                feed.write(SERVER, time + 5 * MS, &response(stream, END_STREAM, "200"));
+            }
+        }
+        for tick in 0..30 {
+            feed.tick(tick * 20 * MS);
+        }
+        let report = feed.abandon();
+        assert_eq!(report.seen.len(), 5, "{batches:?} {:?}", report.losses);
+        assert!(report.seen.iter().all(|seen| seen.status == Some(200)));
+        assert_eq!(report.loss(Loss::UnpairedResponse), 1);
+        assert_eq!(report.loss(Loss::UnpairedRequest), 0);
+    }
+}
+
 /// The end of a response may be in the hole, so nothing is said of the request.
 #[test]
 fn a_lost_end_is_no_closed_connection() {

@@ -280,7 +280,17 @@ impl Protocol for Connection {
         }
     }
 
-    fn gap(&mut self, flow: Flow, _length: u64, output: &mut dyn Output) {
+    fn gap(&mut self, flow: Flow, length: u64, output: &mut dyn Output) {
+        if let State::Messages(left, _) = self.state(flow)
+            && length < *left
+        {
+            // Within the content, of which only the messages are not known any more.
+            *left -= length;
+            if let Some(body) = self.body(flow) {
+                body.give_up();
+            }
+            return;
+        }
         match (flow, &mut self.to_client) {
             (Flow::ToClient, State::UntilClose(size)) => {
                 *size = None;

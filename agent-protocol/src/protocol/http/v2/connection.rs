@@ -346,7 +346,7 @@ impl Connection {
         if flow == Flow::ToClient
             && matches!(header.kind, kind::DATA | kind::HEADERS | kind::RST_STREAM)
             && self.may_be_late(header.stream)
-            && !input.waited
+            && !(input.waited && at == 0)
         {
             return Err(Stop(at, Then::Blocked));
         }
@@ -591,7 +591,7 @@ impl Connection {
         at: usize,
         output: &mut dyn Output,
     ) -> Result<usize, Stop> {
-        if input.waited || self.flow(flow.opposite()).ended {
+        if input.waited && at == 0 || self.flow(flow.opposite()).ended {
             self.refuse(flow, at + 1, output)
         } else {
             Err(Stop(at, Then::Blocked))
