@@ -2,7 +2,8 @@
 
 use memchr::{memchr, memchr2, memchr3_iter, memmem};
 
-/// The longest head that is read; a longer one is refused.
+/// How much of a head is kept until it is read. Of what lies beyond, only what frames the message is looked at, line by
+/// line; a start line, and a line that may be framing, has to be shorter.
 pub(super) const MAX_HEAD: usize = 64 << 10;
 
 /// The longest method that is taken for one.
@@ -48,6 +49,8 @@ pub(super) struct Fields<'a> {
     pub(super) grpc_status: Option<&'a [u8]>,
     /// Lines that were left out because they are malformed.
     pub(super) malformed: u32,
+    /// The rest of the head is to be read by [`Rest`].
+    pub(super) unfinished: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -265,34 +268,129 @@ pub(super) fn status_line_prefix(bytes: &[u8]) -> bool {
     })
 }
 
-/// Reads field lines from `at` up to the empty line.
+/// Reads field lines from `at`, where the start line ended, up to the empty line.
 fn fields(bytes: &[u8], at: usize, is_request: bool, minor: u8) -> Parsed<Fields<'_>> {
     let mut fields = Fields::default();
+    if at > MAX_HEAD {
+        return Parsed::Invalid;
+    }
     let mut at = at;
     loop {
         match bytes.get(at..) {
-            Some([b'\n', ..]) => {
+            Some([b'\n', ..]) if at < MAX_HEAD => {
                 at += 1;
                 break;
             }
-            Some([b'\r', b'\n', ..]) => {
+            Some([b'\r', b'\n', ..]) if at + 1 < MAX_HEAD => {
                 at += 2;
                 break;
             }
+            Some([b'\n', ..] | [b'\r', b'\n', ..]) => {
+                fields.unfinished = true;
+                return Parsed::Whole(fields, at);
+            }
             _ => {}
         }
+        let before = fields.malformed;
         at = match field(&mut fields, bytes, at, is_request) {
-            Parsed::Whole((), next) => next,
+            Parsed::Whole((), next) if next <= MAX_HEAD => next,
             Parsed::Partial if bytes.len() <= MAX_HEAD => return Parsed::Partial,
-            _ => return Parsed::Invalid,
+            Parsed::Invalid => return Parsed::Invalid,
+            _ => {
+                (fields.unfinished, fields.malformed) = (true, before);
+                return Parsed::Whole(fields, at);
+            }
         };
     }
-    // RFC 9112 § 6.1 and § 6.3: what a smuggler would send.
-    let contradicts = fields.coding != Coding::None && (fields.content_length.is_some() || minor == 0)
-        || is_request && fields.coding == Coding::Other;
-    match contradicts || at > MAX_HEAD {
+    match contradict(fields.content_length, fields.coding, minor, is_request) {
         true => Parsed::Invalid,
         false => Parsed::Whole(fields, at),
+    }
+}
+
+/// RFC 9112 § 6.1 and § 6.3: what a smuggler would send.
+fn contradict(content_length: Option<u64>, coding: Coding, minor: u8, is_request: bool) -> bool {
+    coding != Coding::None && (content_length.is_some() || minor == 0)
+        || is_request && coding == Coding::Other
+}
+
+/// The rest of a long head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rest {
+    pub(super) content_length: Option<u64>,
+    pub(super) coding: Coding,
+    minor: u8,
+    is_request: bool,
+    /// In a line that is too long to be framing.
+    passing: bool,
+}
+
+/// What came of a piece of the rest of a head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RestStep {
+    /// So many bytes are done with, of which this many lines are malformed.
+    On(usize, u32),
+    /// These are the last bytes of the head.
+    End(usize),
+    Partial,
+    Invalid,
+}
+
+impl Rest {
+    pub(super) fn of(fields: &Fields<'_>, minor: u8, is_request: bool) -> Rest {
+        Rest {
+            content_length: fields.content_length,
+            coding: fields.coding,
+            minor,
+            is_request,
+            passing: false,
+        }
+    }
+
+    /// Reads the next line.
+    pub(super) fn step(&mut self, bytes: &[u8]) -> RestStep {
+        if self.passing {
+            let end = memchr(b'\n', bytes);
+            self.passing = end.is_none();
+            return match end.map_or(bytes.len(), |end| end + 1) {
+                0 => RestStep::Partial,
+                length => RestStep::On(length, 0),
+            };
+        }
+        let end = match bytes {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            [] | [b'\r'] => return RestStep::Partial,
+            _ => 0,
+        };
+        if end > 0 {
+            return match contradict(self.content_length, self.coding, self.minor, self.is_request) {
+                true => RestStep::Invalid,
+                false => RestStep::End(end),
+            };
+        }
+        let mut fields = Fields {
+            content_length: self.content_length,
+            coding: self.coding,
+            ..Fields::default()
+        };
+        match field(&mut fields, bytes, 0, self.is_request) {
+            Parsed::Invalid => RestStep::Invalid,
+            // The next line may belong to this one.
+            Parsed::Whole((), next) if next < bytes.len() => {
+                (self.content_length, self.coding) = (fields.content_length, fields.coding);
+                RestStep::On(next, fields.malformed)
+            }
+            _ if bytes.len() <= MAX_HEAD => RestStep::Partial,
+            Parsed::Partial if memchr(b'\n', &bytes[..MAX_HEAD]).is_none() => {
+                if touches_framing(&bytes[..MAX_HEAD]) {
+                    return RestStep::Invalid;
+                }
+                self.passing = true;
+                RestStep::On(MAX_HEAD, 0)
+            }
+            _ => RestStep::Invalid,
+        }
     }
 }
 

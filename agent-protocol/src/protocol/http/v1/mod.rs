@@ -19,7 +19,7 @@ use crate::record::{self, Record};
 use crate::trace_context::SpanContext;
 use crate::transaction::{CONNECTION_CLOSED, Transaction};
 use chunked::Chunked;
-use head::{Fields, Parsed};
+use head::{Coding, Fields, Parsed, Rest, RestStep};
 use request::Request;
 
 /// HTTP/1.
@@ -71,6 +71,8 @@ fn detect(bytes: &[u8], fresh: bool) -> Detection {
 enum State {
     /// At the begin of a message, of whose head this many bytes were looked at.
     Head(usize),
+    /// In a long head, of which this is left. The message has no content whatever it says, where that is true.
+    HeadRest(Rest, bool),
     /// In content of this length.
     Length(u64),
     /// Behind content of this length.
@@ -86,6 +88,25 @@ enum State {
     Search(Option<u64>),
     /// Nothing more is read.
     Off,
+}
+
+impl State {
+    /// Behind the head of a request with these fields (RFC 9112 § 6.3).
+    fn of_request(coding: Coding, content_length: Option<u64>) -> State {
+        match (coding, content_length) {
+            (Coding::None, length) => State::Length(length.unwrap_or(0)),
+            _ => State::Chunked(Chunked::default()),
+        }
+    }
+
+    /// Behind the head of a response with these fields, which may have content (RFC 9112 § 6.3).
+    fn of_response(coding: Coding, content_length: Option<u64>) -> State {
+        match (coding, content_length) {
+            (Coding::Chunked, _) => State::Chunked(Chunked::default()),
+            (Coding::None, Some(length)) => State::Length(length),
+            _ => State::UntilClose(Some(0)),
+        }
+    }
 }
 
 /// What comes behind a piece of content.
@@ -157,6 +178,40 @@ impl Connection {
         match flow {
             Flow::ToServer => &mut self.to_server,
             Flow::ToClient => &mut self.to_client,
+        }
+    }
+
+    /// The rest of a long head, behind which content begins, if any.
+    fn head_rest(
+        &mut self,
+        flow: Flow,
+        mut rest: Rest,
+        bodiless: bool,
+        input: &Input<'_>,
+        at: usize,
+        output: &mut dyn Output,
+    ) -> Next {
+        match rest.step(&input.bytes[at..]) {
+            RestStep::On(n, malformed) => {
+                if malformed > 0 {
+                    output.lost(Loss::MalformedField, malformed.into());
+                }
+                *self.state(flow) = State::HeadRest(rest, bodiless);
+                Next::On(n)
+            }
+            RestStep::End(n) => {
+                *self.state(flow) = match flow {
+                    Flow::ToServer => State::of_request(rest.coding, rest.content_length),
+                    Flow::ToClient if bodiless => State::Length(0),
+                    Flow::ToClient => State::of_response(rest.coding, rest.content_length),
+                };
+                Next::On(n)
+            }
+            RestStep::Partial => {
+                *self.state(flow) = State::HeadRest(rest, bodiless);
+                Next::Return(Progress::new(at, Then::More))
+            }
+            RestStep::Invalid => self.refuse(flow, output),
         }
     }
 

@@ -12,9 +12,12 @@ use crate::output::Output;
 use crate::protocol::http::NAME;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
 
-/// The largest header block that is decoded, in bytes as sent. A larger one is passed over, and the table with it
-/// becomes unknown.
-const LARGEST_BLOCK: usize = 128 << 10;
+/// The largest frame with a header block, or a piece of one, that is decoded, in bytes.
+const LARGEST_PIECE: usize = 128 << 10;
+
+/// The largest header block that is decoded, in bytes as sent: what Go's servers take by default, and more than others
+/// do. A larger one is passed over, and the table with it becomes unknown.
+const LARGEST_BLOCK: usize = 1 << 20;
 
 /// Where a flow is.
 #[derive(Debug)]
@@ -248,7 +251,7 @@ impl Connection {
                     // They are short, and the call's status is in them.
                     let length = counter.skippable();
                     let trailers = input.bytes.get(at..at + length as usize);
-                    if trailers.is_none() && length as usize <= LARGEST_BLOCK {
+                    if trailers.is_none() && length as usize <= LARGEST_PIECE {
                         self.flow_mut(flow).place = Place::Payload(payload);
                         return Err(Stop(at, Then::More));
                     }
@@ -352,7 +355,7 @@ impl Connection {
         }
         match header.kind {
             kind::DATA => self.begin_data(flow, &header, input, at, output),
-            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if header.whole() > LARGEST_BLOCK => {
+            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if header.whole() > LARGEST_PIECE => {
                 let in_step = self.flow(flow).proven;
                 let next = self.refuse(flow, at + 1, output)?;
                 if !in_step {
