@@ -117,7 +117,7 @@ fn server_first(test: &str) -> Result<()> {
         anyhow::Ok(())
     });
     let mut calls = Totals::new();
-    for client in [Peer::Go, Peer::Python] {
+    for client in [Peer::Tonic, Peer::Python] {
         let called = client.call(relay_port, "mix", 200, &selected_as("client"))?;
         add(&mut calls, &called);
     }
