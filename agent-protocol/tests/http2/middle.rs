@@ -90,6 +90,68 @@ fn frames_within_a_body() {
     assert_eq!(report.seen, [http("GET", "/new", (12, 13), 200, [0, 0])]);
 }
 
+/// A request whose one write holds a DATA frame larger than SETTINGS_MAX_FRAME_SIZE's initial value: of grpc-core's size.
+#[test]
+fn a_large_frame_behind_a_hole() {
+    let post = |stream| {
+        [
+            request(stream, 0, "POST", "/p", &[]),
+            frame(DATA, END_STREAM, stream, &[b'x'; 30_000]),
+        ]
+        .concat()
+    };
+    for fresh in [true, false] {
+        let mut feed = if fresh { open() } else { Feed::new(false) };
+        feed.write(SERVER, 3, &settings(&[(5, 1 << 22)]));
+        if fresh {
+            feed.miss(CLIENT, 1000);
+        }
+        for stream in [5, 7] {
+            feed.write(CLIENT, 10, &post(stream));
+        }
+        feed.tick(1_000_000_000);
+        for stream in [5, 7] {
+            feed.write(SERVER, 1_000_000_001, &response(stream, END_STREAM, "200"));
+        }
+        let seen = http("POST", "/p", (10, 1_000_000_001), 200, [30_000, 0]);
+        assert_eq!(feed.close(2_000_000_000).seen, [seen.clone(), seen], "{fresh}");
+    }
+}
+
+/// A header block of half a megabyte in CONTINUATION frames, which Go's servers take, costs nothing.
+#[test]
+fn a_large_header_block() {
+    let mut feed = open();
+    let mut client = Encoder::new();
+    let long = "x".repeat(500_000);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/long"),
+        ("cookie", &long),
+    ];
+    let block = client.block(&fields, || Indexing::Never);
+    let pieces: Vec<&[u8]> = block.chunks(16_000).collect();
+    for (n, piece) in pieces.iter().enumerate() {
+        let kind = if n == 0 { HEADERS } else { CONTINUATION };
+        let last = if n + 1 == pieces.len() { END_HEADERS } else { 0 };
+        let flags = if n == 0 { END_STREAM | last } else { last };
+        feed.write(CLIENT, 10, &frame(kind, flags, 1, piece));
+    }
+    feed.write(CLIENT, 11, &get(3, "/next"));
+    for stream in [1, 3] {
+        feed.write(SERVER, 12, &response(stream, END_STREAM, "200"));
+    }
+    let report = feed.close(100);
+    let times = [(10, 12), (11, 12)];
+    let paths = ["/long", "/next"];
+    let expected: Vec<Seen> = (times.into_iter().zip(paths))
+        .map(|(times, path)| http("GET", path, times, 200, [0, 0]))
+        .collect();
+    assert_eq!(report.seen, expected);
+    assert_eq!(report.loss(Loss::Refused), 0);
+}
+
 /// A receiver that reads as many bytes as come, wherever frames begin.
 #[test]
 fn chunks_that_never_begin_with_a_frame() {
