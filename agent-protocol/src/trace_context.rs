@@ -44,8 +44,8 @@ fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
         _ => None,
     };
     let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    for (byte, [high, low]) in out.iter_mut().zip(text.as_chunks().0) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
     }
     Some(out)
 }

@@ -90,6 +90,68 @@ fn frames_within_a_body() {
     assert_eq!(report.seen, [http("GET", "/new", (12, 13), 200, [0, 0])]);
 }
 
+/// A request whose one write holds a DATA frame larger than SETTINGS_MAX_FRAME_SIZE's initial value: of grpc-core's size.
+#[test]
+fn a_large_frame_behind_a_hole() {
+    let post = |stream| {
+        [
+            request(stream, 0, "POST", "/p", &[]),
+            frame(DATA, END_STREAM, stream, &[b'x'; 30_000]),
+        ]
+        .concat()
+    };
+    for fresh in [true, false] {
+        let mut feed = if fresh { open() } else { Feed::new(false) };
+        feed.write(SERVER, 3, &settings(&[(5, 1 << 22)]));
+        if fresh {
+            feed.miss(CLIENT, 1000);
+        }
+        for stream in [5, 7] {
+            feed.write(CLIENT, 10, &post(stream));
+        }
+        feed.tick(1_000_000_000);
+        for stream in [5, 7] {
+            feed.write(SERVER, 1_000_000_001, &response(stream, END_STREAM, "200"));
+        }
+        let seen = http("POST", "/p", (10, 1_000_000_001), 200, [30_000, 0]);
+        assert_eq!(feed.close(2_000_000_000).seen, [seen.clone(), seen], "{fresh}");
+    }
+}
+
+/// A header block of half a megabyte in CONTINUATION frames, which Go's servers take, costs nothing.
+#[test]
+fn a_large_header_block() {
+    let mut feed = open();
+    let mut client = Encoder::new();
+    let long = "x".repeat(500_000);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/long"),
+        ("cookie", &long),
+    ];
+    let block = client.block(&fields, || Indexing::Never);
+    let pieces: Vec<&[u8]> = block.chunks(16_000).collect();
+    for (n, piece) in pieces.iter().enumerate() {
+        let kind = if n == 0 { HEADERS } else { CONTINUATION };
+        let last = if n + 1 == pieces.len() { END_HEADERS } else { 0 };
+        let flags = if n == 0 { END_STREAM | last } else { last };
+        feed.write(CLIENT, 10, &frame(kind, flags, 1, piece));
+    }
+    feed.write(CLIENT, 11, &get(3, "/next"));
+    for stream in [1, 3] {
+        feed.write(SERVER, 12, &response(stream, END_STREAM, "200"));
+    }
+    let report = feed.close(100);
+    let times = [(10, 12), (11, 12)];
+    let paths = ["/long", "/next"];
+    let expected: Vec<Seen> = (times.into_iter().zip(paths))
+        .map(|(times, path)| http("GET", path, times, 200, [0, 0]))
+        .collect();
+    assert_eq!(report.seen, expected);
+    assert_eq!(report.loss(Loss::Refused), 0);
+}
+
 /// A receiver that reads as many bytes as come, wherever frames begin.
 #[test]
 fn chunks_that_never_begin_with_a_frame() {
@@ -163,6 +225,37 @@ fn a_hole_forgets_one_table() {
     );
     assert_eq!(report.loss(Loss::UnpairedResponse), 1, "the one of stream 5");
     assert_eq!(report.loss(Loss::Gap), 1);
+}
+
+/// A lost chunk costs what was in it: responses wait for their requests, which wait behind the hole, and one that waits
+/// in vain does not take the next ones with it. The request of 5 is lost, in front of others and as the last of a batch.
+#[test]
+fn a_hole_costs_what_was_in_it() {
+    const MS: u64 = 1_000_000;
+    let get = |stream| request(stream, END_STREAM, "GET", "/p", &[]);
+    for batches in [[&[1, 3, 5][..], &[7, 9, 11]], [&[1], &[3, 5, 7, 9, 11]]] {
+        let mut feed = open();
+        for (n, batch) in (0..).zip(batches) {
+            let time = 10 * MS + n * 15 * MS;
+            for &stream in batch {
+                match stream {
+                    5 => feed.miss(CLIENT, get(stream).len()),
+                    _ => feed.write(CLIENT, time, &get(stream)),
+                }
+            }
+            for &stream in batch.iter().rev() {
+                feed.write(SERVER, time + 5 * MS, &response(stream, END_STREAM, "200"));
+            }
+        }
+        for tick in 0..30 {
+            feed.tick(tick * 20 * MS);
+        }
+        let report = feed.abandon();
+        assert_eq!(report.seen.len(), 5, "{batches:?} {:?}", report.losses);
+        assert!(report.seen.iter().all(|seen| seen.status == Some(200)));
+        assert_eq!(report.loss(Loss::UnpairedResponse), 1);
+        assert_eq!(report.loss(Loss::UnpairedRequest), 0);
+    }
 }
 
 /// The end of a response may be in the hole, so nothing is said of the request.

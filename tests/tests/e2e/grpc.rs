@@ -14,6 +14,8 @@ use redwire_tests::service::selected_as;
 use redwire_tests::tcpdump::Tcpdump;
 use redwire_tests::{Totals, add, transactions};
 use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         ));
     }
     tests.push(capturing("grpc::web".to_owned(), web));
+    tests.push(capturing("grpc::server_first".to_owned(), server_first));
     tests
 }
 
@@ -96,6 +99,51 @@ fn pair(test: &str, client: Peer, server: Peer) -> Result<()> {
             telemetry.losses(),
         );
     }
+    Ok(())
+}
+
+/// grpcio's server, on C-core, speaks first, with a setting of its own (0xfe03): the client's preface reaches it only when
+/// the server's SETTINGS have come. Every call is counted at both ends.
+fn server_first(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let folder = scene.folder().to_owned();
+    let (_server, port) = Peer::Python.serve(&folder, &selected_as("service"))?;
+    let relay = TcpListener::bind(("127.0.0.1", 0))?;
+    let relay_port = relay.local_addr()?.port();
+    std::thread::spawn(move || {
+        for client in relay.incoming() {
+            relay_server_first(client?, port)?;
+        }
+        anyhow::Ok(())
+    });
+    let mut calls = Totals::new();
+    for client in [Peer::Tonic, Peer::Python] {
+        let called = client.call(relay_port, "mix", 200, &selected_as("client"))?;
+        add(&mut calls, &called);
+    }
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &calls)?;
+    same(&telemetry, "service", Kind::Server, &calls)
+}
+
+/// Connects `client` with the server at `port`, whose first bytes go before the client's.
+fn relay_server_first(mut client: TcpStream, port: u16) -> Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    server.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut first = [0; 4096];
+    let length = server.read(&mut first)?;
+    ensure!(first[3] == 4, "the server's first frame is no SETTINGS");
+    client.write_all(&first[..length])?;
+    server.set_read_timeout(None)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut server, &mut client);
+        let _ = client.shutdown(Shutdown::Write);
+    });
     Ok(())
 }
 

@@ -12,13 +12,14 @@ mod tests;
 
 use crate::loss::Loss;
 use crate::output::Output;
-use crate::protocol::grpc::{self, web};
+use crate::protocol::grpc::web;
 use crate::protocol::pairing::{Exchange, Pairing};
 use crate::protocol::{Detection, Detector, Flow, Input, Progress, Protocol, Then};
+use crate::record::{self, Record};
 use crate::trace_context::SpanContext;
-use crate::transaction::{CONNECTION_CLOSED, Record, Transaction};
+use crate::transaction::{CONNECTION_CLOSED, Transaction};
 use chunked::Chunked;
-use head::Parsed;
+use head::{Coding, Fields, Parsed, Rest, RestStep};
 use request::Request;
 
 /// HTTP/1.
@@ -49,12 +50,14 @@ fn detect(bytes: &[u8], fresh: bool) -> Detection {
     if head::request_line(line).is_some() {
         match head::request(bytes) {
             Parsed::Invalid => Detection::No,
+            Parsed::Whole(head, _) if !fresh && head.fields.malformed > 0 => Detection::No,
             Parsed::Partial if !fresh => Detection::Maybe,
             _ => Detection::Yes(Flow::ToServer),
         }
     } else if head::status_line(line).is_some() {
         match head::response(bytes) {
             Parsed::Invalid => Detection::No,
+            Parsed::Whole(head, _) if !fresh && head.fields.malformed > 0 => Detection::No,
             Parsed::Partial if !fresh => Detection::Maybe,
             _ => Detection::Yes(Flow::ToClient),
         }
@@ -68,6 +71,8 @@ fn detect(bytes: &[u8], fresh: bool) -> Detection {
 enum State {
     /// At the begin of a message, of whose head this many bytes were looked at.
     Head(usize),
+    /// In a long head, of which this is left. The message has no content whatever it says, where that is true.
+    HeadRest(Rest, bool),
     /// In content of this length.
     Length(u64),
     /// Behind content of this length.
@@ -83,6 +88,25 @@ enum State {
     Search(Option<u64>),
     /// Nothing more is read.
     Off,
+}
+
+impl State {
+    /// Behind the head of a request with these fields (RFC 9112 § 6.3).
+    fn of_request(coding: Coding, content_length: Option<u64>) -> State {
+        match (coding, content_length) {
+            (Coding::None, length) => State::Length(length.unwrap_or(0)),
+            _ => State::Chunked(Chunked::default()),
+        }
+    }
+
+    /// Behind the head of a response with these fields, which may have content (RFC 9112 § 6.3).
+    fn of_response(coding: Coding, content_length: Option<u64>) -> State {
+        match (coding, content_length) {
+            (Coding::Chunked, _) => State::Chunked(Chunked::default()),
+            (Coding::None, Some(length)) => State::Length(length),
+            _ => State::UntilClose(Some(0)),
+        }
+    }
 }
 
 /// What comes behind a piece of content.
@@ -154,6 +178,40 @@ impl Connection {
         match flow {
             Flow::ToServer => &mut self.to_server,
             Flow::ToClient => &mut self.to_client,
+        }
+    }
+
+    /// The rest of a long head, behind which content begins, if any.
+    fn head_rest(
+        &mut self,
+        flow: Flow,
+        mut rest: Rest,
+        bodiless: bool,
+        input: &Input<'_>,
+        at: usize,
+        output: &mut dyn Output,
+    ) -> Next {
+        match rest.step(&input.bytes[at..]) {
+            RestStep::On(n, malformed) => {
+                if malformed > 0 {
+                    output.lost(Loss::MalformedField, malformed.into());
+                }
+                *self.state(flow) = State::HeadRest(rest, bodiless);
+                Next::On(n)
+            }
+            RestStep::End(n) => {
+                *self.state(flow) = match flow {
+                    Flow::ToServer => State::of_request(rest.coding, rest.content_length),
+                    Flow::ToClient if bodiless => State::Length(0),
+                    Flow::ToClient => State::of_response(rest.coding, rest.content_length),
+                };
+                Next::On(n)
+            }
+            RestStep::Partial => {
+                *self.state(flow) = State::HeadRest(rest, bodiless);
+                Next::Return(Progress::new(at, Then::More))
+            }
+            RestStep::Invalid => self.refuse(flow, output),
         }
     }
 
@@ -277,7 +335,17 @@ impl Protocol for Connection {
         }
     }
 
-    fn gap(&mut self, flow: Flow, _length: u64, output: &mut dyn Output) {
+    fn gap(&mut self, flow: Flow, length: u64, output: &mut dyn Output) {
+        if let State::Messages(left, _) = self.state(flow)
+            && length < *left
+        {
+            // Within the content, of which only the messages are not known any more.
+            *left -= length;
+            if let Some(body) = self.body(flow) {
+                body.give_up();
+            }
+            return;
+        }
         match (flow, &mut self.to_client) {
             (Flow::ToClient, State::UntilClose(size)) => {
                 *size = None;
@@ -315,6 +383,12 @@ impl Protocol for Connection {
     }
 }
 
+fn count_malformed(fields: &Fields<'_>, output: &mut dyn Output) {
+    if fields.malformed > 0 {
+        output.lost(Loss::MalformedField, fields.malformed.into());
+    }
+}
+
 /// Behind `framing` bytes, `length` bytes of content: those that are there are passed, else all are skipped. Without
 /// framing, all of a body; else a chunk.
 fn skip(input: &Input<'_>, at: usize, framing: usize, length: u64) -> Next {
@@ -332,7 +406,7 @@ fn report(exchange: &Exchange<Request>, error: Option<&str>, output: &mut dyn Ou
     let record = match request.call(error.is_some()) {
         Some(call) => {
             let messages = [call.request, call.response].map(Option::unwrap_or_default);
-            if messages != [grpc::Messages::default(); 2] {
+            if messages != [record::grpc::Messages::default(); 2] {
                 output.messages(&call, messages);
             }
             Record::Rpc(call)

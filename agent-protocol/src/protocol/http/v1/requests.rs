@@ -1,9 +1,9 @@
 //! What the client sends.
 
-use super::chunked::{Chunked, Step};
-use super::head::{self, Coding, Parsed};
+use super::chunked::Step;
+use super::head::{self, Parsed, Rest};
 use super::request::Switch;
-use super::{Behind, Connection, Next, State};
+use super::{Behind, Connection, Next, State, count_malformed};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Then};
@@ -12,6 +12,9 @@ impl Connection {
     pub(super) fn request_step(&mut self, input: &Input<'_>, at: usize, output: &mut dyn Output) -> Next {
         match self.to_server {
             State::Head(searched) => self.request_head(input, at, searched, output),
+            State::HeadRest(rest, bodiless) => {
+                self.head_rest(Flow::ToServer, rest, bodiless, input, at, output)
+            }
             State::Length(length) => self.content(Flow::ToServer, input, at, 0, length, Behind::End(length)),
             State::Messages(left, behind) => self.messages(Flow::ToServer, input, at, left, behind),
             State::Passing(n, left, behind) => self.passed(Flow::ToServer, n, left, behind),
@@ -27,6 +30,11 @@ impl Connection {
             }
             State::Chunked(mut chunked) => match chunked.step(&input.bytes[at..]) {
                 Step::Framing(n) => {
+                    self.to_server = State::Chunked(chunked);
+                    Next::On(n)
+                }
+                Step::Malformed(n) => {
+                    output.lost(Loss::MalformedField, 1);
                     self.to_server = State::Chunked(chunked);
                     Next::On(n)
                 }
@@ -97,13 +105,15 @@ impl Connection {
             }
             Parsed::Invalid => return self.refuse(Flow::ToServer, output),
         };
+        count_malformed(&head.fields, output);
         let mut request = self.pairing.storage();
         request.fill(&head);
         self.switching = request.switch != Switch::None;
         self.declined = false;
-        self.to_server = match (head.fields.coding, head.fields.content_length) {
-            (Coding::None, length) => State::Length(length.unwrap_or(0)),
-            _ => State::Chunked(Chunked::default()),
+        self.to_server = if head.fields.unfinished {
+            State::HeadRest(Rest::of(&head.fields, head.minor, true), false)
+        } else {
+            State::of_request(head.fields.coding, head.fields.content_length)
         };
         self.pairing.request(request, input.time_at(at), output);
         self.report_proven(output);

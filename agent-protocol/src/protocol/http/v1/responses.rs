@@ -1,9 +1,9 @@
 //! What the server sends.
 
-use super::chunked::{Chunked, Step};
-use super::head::{self, Coding, Parsed, ResponseHead};
+use super::chunked::Step;
+use super::head::{self, Parsed, ResponseHead, Rest};
 use super::request::Switch;
-use super::{Behind, COUNTED, Connection, Next, State, report};
+use super::{Behind, COUNTED, Connection, Next, State, count_malformed, report};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::http::v2;
@@ -15,6 +15,9 @@ impl Connection {
     pub(super) fn response_step(&mut self, input: &Input<'_>, at: usize, output: &mut dyn Output) -> Next {
         match self.to_client {
             State::Head(searched) => self.response_head(input, at, searched, output),
+            State::HeadRest(rest, bodiless) => {
+                self.head_rest(Flow::ToClient, rest, bodiless, input, at, output)
+            }
             State::Length(length) => self.content(Flow::ToClient, input, at, 0, length, Behind::End(length)),
             State::Messages(left, behind) => self.messages(Flow::ToClient, input, at, left, behind),
             State::Passing(n, left, behind) => self.passed(Flow::ToClient, n, left, behind),
@@ -33,6 +36,11 @@ impl Connection {
             }
             State::Chunked(mut chunked) => match chunked.step(&input.bytes[at..]) {
                 Step::Framing(n) => {
+                    self.to_client = State::Chunked(chunked);
+                    Next::On(n)
+                }
+                Step::Malformed(n) => {
+                    output.lost(Loss::MalformedField, 1);
                     self.to_client = State::Chunked(chunked);
                     Next::On(n)
                 }
@@ -97,7 +105,12 @@ impl Connection {
             }
             Parsed::Invalid => return self.refuse(Flow::ToClient, output),
         };
+        let may_switch = head.is_interim() || head.status == 101;
+        if head.fields.unfinished && may_switch {
+            return self.refuse(Flow::ToClient, output);
+        }
         if head.is_interim() {
+            count_malformed(&head.fields, output);
             self.to_client = State::Head(0);
             return Next::On(length);
         }
@@ -139,6 +152,7 @@ impl Connection {
         length: usize,
         output: &mut dyn Output,
     ) -> Next {
+        count_malformed(&head.fields, output);
         let status = head.status;
         let (mut is_head, mut switch) = (false, Switch::None);
         if self.answers
@@ -156,15 +170,13 @@ impl Connection {
             (Switch::None, _) => {}
             _ => self.declined = true,
         }
-        // RFC 9112 § 6.3, in its order.
-        self.to_client = if is_head || matches!(status, 204 | 304) {
+        let bodiless = is_head || matches!(status, 204 | 304);
+        self.to_client = if head.fields.unfinished {
+            State::HeadRest(Rest::of(&head.fields, head.minor, false), bodiless)
+        } else if bodiless {
             State::Length(0)
         } else {
-            match (head.fields.coding, head.fields.content_length) {
-                (Coding::Chunked, _) => State::Chunked(Chunked::default()),
-                (Coding::None, Some(length)) => State::Length(length),
-                _ => State::UntilClose(Some(0)),
-            }
+            State::of_response(head.fields.coding, head.fields.content_length)
         };
         Next::On(length)
     }

@@ -1,6 +1,5 @@
 //! One connection: its frames, flow by flow.
 
-use super::DETECTOR;
 use super::fields::{Name, Response};
 use super::frames::{self, HEADER, Header, PREFACE, flag, kind};
 use super::hpack::{self, Decoder};
@@ -10,11 +9,15 @@ use super::streams::Streams;
 use super::sync::{self, Verdict};
 use crate::loss::Loss;
 use crate::output::Output;
+use crate::protocol::http::NAME;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
 
-/// The largest header block that is decoded, in bytes as sent. A larger one is passed over, and the table with it
-/// becomes unknown.
-const LARGEST_BLOCK: usize = 128 << 10;
+/// The largest frame with a header block, or a piece of one, that is decoded, in bytes.
+const LARGEST_PIECE: usize = 128 << 10;
+
+/// The largest header block that is decoded, in bytes as sent: what Go's servers take by default, and more than others
+/// do. A larger one is passed over, and the table with it becomes unknown.
+const LARGEST_BLOCK: usize = 1 << 20;
 
 /// Where a flow is.
 #[derive(Debug)]
@@ -248,14 +251,14 @@ impl Connection {
                     // They are short, and the call's status is in them.
                     let length = counter.skippable();
                     let trailers = input.bytes.get(at..at + length as usize);
-                    if trailers.is_none() && length as usize <= LARGEST_BLOCK {
+                    if trailers.is_none() && length as usize <= LARGEST_PIECE {
                         self.flow_mut(flow).place = Place::Payload(payload);
                         return Err(Stop(at, Then::More));
                     }
+                    let compressed = counter.is_compressed();
                     counter.pass(length);
                     payload.content -= length;
-                    self.streams
-                        .web_trailers(payload.stream, trailers.unwrap_or_default());
+                    self.streams.web_trailers(payload.stream, trailers, compressed);
                     u64::from(length)
                 }
                 Some(counter) if counter.skippable() > 0 => {
@@ -346,13 +349,13 @@ impl Connection {
         if flow == Flow::ToClient
             && matches!(header.kind, kind::DATA | kind::HEADERS | kind::RST_STREAM)
             && self.may_be_late(header.stream)
-            && !input.waited
+            && !(input.waited && at == 0)
         {
             return Err(Stop(at, Then::Blocked));
         }
         match header.kind {
             kind::DATA => self.begin_data(flow, &header, input, at, output),
-            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if header.whole() > LARGEST_BLOCK => {
+            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if header.whole() > LARGEST_PIECE => {
                 let in_step = self.flow(flow).proven;
                 let next = self.refuse(flow, at + 1, output)?;
                 if !in_step {
@@ -591,7 +594,7 @@ impl Connection {
         at: usize,
         output: &mut dyn Output,
     ) -> Result<usize, Stop> {
-        if input.waited || self.flow(flow.opposite()).ended {
+        if input.waited && at == 0 || self.flow(flow.opposite()).ended {
             self.refuse(flow, at + 1, output)
         } else {
             Err(Stop(at, Then::Blocked))
@@ -624,7 +627,7 @@ impl Connection {
 
 impl Protocol for Connection {
     fn name(&self) -> &'static str {
-        DETECTOR.name
+        NAME
     }
 
     fn data(&mut self, flow: Flow, input: Input<'_>, output: &mut dyn Output) -> Progress {

@@ -23,7 +23,8 @@ pub(super) enum Verdict {
 /// How far frames are looked for before a place is given up: two of the largest frames by default.
 const WINDOW: usize = 34 << 10;
 
-/// The largest frame that is taken for one, SETTINGS_MAX_FRAME_SIZE's initial value.
+/// The largest frame that is taken for one, SETTINGS_MAX_FRAME_SIZE's initial value, but behind frames that weigh enough,
+/// where it may be as long as that setting allows.
 const LONGEST: u32 = 1 << 14;
 
 /// Weight that is enough at the beginning of a chunk, and elsewhere.
@@ -51,7 +52,9 @@ pub(super) fn judge(bytes: &[u8], chunk: bool, flow: Option<Flow>) -> Verdict {
                 false => Verdict::No,
             };
         };
-        if !is_plausible(&header, rest, shown)
+        let too_long = header.length > LONGEST && weight < ENOUGH;
+        if too_long
+            || !is_plausible(&header, rest, shown)
             || at == 0 && is_no_begin(&header, chunk)
             || !ended.allows(&header)
         {
@@ -141,7 +144,7 @@ fn is_plausible(header: &Header, bytes: &[u8], flow: Option<Flow>) -> bool {
     };
     let reserved = bytes.get(5).is_some_and(|byte| byte & 0x80 != 0);
     let by_client = header.stream % 2 == 1;
-    header.length <= LONGEST
+    (header.length <= LONGEST || header.kind == kind::DATA)
         && header.kind <= kind::CONTINUATION
         && header.flags & !flags == 0
         && !reserved
@@ -183,13 +186,18 @@ fn weigh(header: &Header, payload: &[u8], decoder: &mut Decoder<StrictName>) -> 
         kind::RST_STREAM => (number(0)? <= 0xd).then_some((2, None)),
         kind::GOAWAY => (number(0)? <= 0x7fff_ffff && number(4)? <= 0xd).then_some((2, None)),
         kind::SETTINGS => {
-            let known = |(id, value): (u16, u32)| match id {
-                2 | 8 => value <= 1,
-                4 => value <= 0x7fff_ffff,
-                5 => (1 << 14..1 << 24).contains(&value),
-                _ => (1..=16).contains(&id),
-            };
-            frames::settings(payload).all(known).then_some((2, None))
+            // Any that is not known has to be ignored (§ 6.5.2), and shows nothing.
+            let (mut valid, mut known) = (true, payload.is_empty());
+            for (id, value) in frames::settings(payload) {
+                known |= (1..=16).contains(&id);
+                valid &= match id {
+                    2 | 8 => value <= 1,
+                    4 => value <= 0x7fff_ffff,
+                    5 => (1 << 14..1 << 24).contains(&value),
+                    _ => true,
+                };
+            }
+            valid.then_some((if known { 2 } else { 1 }, None))
         }
         _ => Some((2, None)),
     }
