@@ -376,7 +376,7 @@ impl Postgres {
         {
             self.matcher.session.plain_backslash = value == b"on";
         }
-        match self.matcher.reply(&reply, input.waited, output) {
+        match self.matcher.reply(&reply, input.waited && at == 0, output) {
             Verdict::Taken => Step::Next(header.length),
             Verdict::Blocked => Step::Stop(Then::Blocked),
             Verdict::Replication => {
