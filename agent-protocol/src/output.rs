@@ -2,7 +2,7 @@
 
 use crate::connection::{ConnectionId, ConnectionInfo, Direction, Side};
 use crate::loss::Loss;
-use crate::protocol::grpc;
+use crate::record::grpc;
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
 

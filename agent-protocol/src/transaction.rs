@@ -1,6 +1,6 @@
 //! What the pipeline yields.
 
-use crate::protocol::{amqp, grpc, http, postgres, redis};
+use crate::record::Record;
 use crate::trace_context::SpanContext;
 
 /// A request with its outcome, borrowed from the connection's state for the time of the call.
@@ -20,23 +20,6 @@ pub struct Transaction<'a> {
     pub parent: Option<SpanContext>,
     /// The protocol's own part.
     pub record: Record<'a>,
-}
-
-/// The protocol's own part of a transaction.
-#[derive(Debug, Clone)]
-pub enum Record<'a> {
-    /// HTTP of any version.
-    Http(http::Record<'a>),
-    /// A WebSocket session, from upgrade to close.
-    WebSocket(http::WebSocketRecord<'a>),
-    /// A gRPC call.
-    Rpc(grpc::Record<'a>),
-    /// A statement of PostgreSQL.
-    Postgres(postgres::Record<'a>),
-    /// AMQP 0-9-1.
-    Amqp(amqp::Record<'a>),
-    /// Redis.
-    Redis(redis::Record<'a>),
 }
 
 /// `error.type` of a request whose connection or stream closed before its response was complete.

@@ -6,7 +6,8 @@ use harness::{Conversation, Delivery, collect};
 use proptest::prelude::*;
 use redwire_protocol::connection::Direction::{Egress, Ingress};
 use redwire_protocol::loss::Loss;
-use redwire_protocol::transaction::{Record, Transaction};
+use redwire_protocol::record::Record;
+use redwire_protocol::transaction::Transaction;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {

@@ -12,9 +12,9 @@ use hashbrown::HashMap;
 use redwire_protocol::connection::{ConnectionInfo, ProcessId, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::Observer;
-use redwire_protocol::protocol::{grpc, redis};
+use redwire_protocol::record::{Record, grpc, redis};
 use redwire_protocol::trace_context::SpanContext;
-use redwire_protocol::transaction::{Record, Transaction};
+use redwire_protocol::transaction::Transaction;
 use std::sync::Arc;
 
 /// Bit 0 of trace flags (W3C Trace Context § 3.3.1).

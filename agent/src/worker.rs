@@ -5,7 +5,7 @@ use crate::source::ebpf::{Counters, Source};
 use redwire_protocol::connection::{ConnectionId, ConnectionInfo, Direction, Side};
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::{Need, Observer};
-use redwire_protocol::protocol::grpc;
+use redwire_protocol::record::grpc;
 use redwire_protocol::stream::{Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
 use redwire_protocol::transaction::Transaction;

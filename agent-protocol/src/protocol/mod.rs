@@ -1,9 +1,9 @@
-//! One folder per protocol, each with the same anatomy: `detect` (do these bytes begin a message?),
-//! frames (bytes → messages), matching (messages → transactions) and the record a transaction carries.
+#![doc = include_str!("README.md")]
 
 use crate::output::Output;
 
 pub mod amqp;
+pub mod detectors;
 pub mod grpc;
 pub mod http;
 pub mod pairing;
@@ -223,12 +223,3 @@ pub struct Detector {
     /// begins as after a gap.
     pub create: fn(fresh: bool) -> Box<dyn Protocol>,
 }
-
-/// The protocols known, those with the strongest signature first.
-pub const DETECTORS: &[Detector] = &[
-    http::v2::DETECTOR,
-    http::v1::DETECTOR,
-    amqp::DETECTOR,
-    redis::DETECTOR,
-    postgres::DETECTOR,
-];

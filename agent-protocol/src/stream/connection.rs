@@ -5,7 +5,9 @@ use super::{Chunk, Limits, Origin};
 use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
 use crate::loss::Loss;
 use crate::output::{Need, Observer, Output};
-use crate::protocol::{DETECTORS, Detection, Flow, Input, Protocol, Then, grpc};
+use crate::protocol::detectors::DETECTORS;
+use crate::protocol::{Detection, Flow, Input, Protocol, Then};
+use crate::record::grpc;
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
 

@@ -5,8 +5,9 @@ use super::*;
 use crate::connection::{ConnectionInfo, Endpoint, Opener, Side, Vantage};
 use crate::loss::Loss;
 use crate::output::{Need, Observer};
+use crate::record::Record;
 use crate::trace_context::SpanContext;
-use crate::transaction::{Record, Transaction};
+use crate::transaction::Transaction;
 use Direction::{Egress, Ingress};
 use std::collections::BTreeMap;
 

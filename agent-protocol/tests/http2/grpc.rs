@@ -3,7 +3,7 @@
 use crate::encoder::*;
 use crate::harness::{CLIENT, Feed, SERVER, Seen};
 use crate::matching::{headers, open, request, response};
-use redwire_protocol::protocol::grpc::Status;
+use redwire_protocol::record::grpc::Status;
 
 const CONTENT: [Field<'static>; 2] = [("content-type", "application/grpc"), ("te", "trailers")];
 

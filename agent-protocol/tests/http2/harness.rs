@@ -5,10 +5,10 @@ use redwire_protocol::connection::{
 };
 use redwire_protocol::loss::Loss;
 use redwire_protocol::output::{Need, Observer};
-use redwire_protocol::protocol::grpc;
+use redwire_protocol::record::{Record, grpc};
 use redwire_protocol::stream::{Chunk, Connections, Limits};
 use redwire_protocol::trace_context::SpanContext;
-use redwire_protocol::transaction::{Record, Transaction};
+use redwire_protocol::transaction::Transaction;
 use std::collections::BTreeMap;
 
 pub(crate) const CLIENT: Direction = Direction::Egress;

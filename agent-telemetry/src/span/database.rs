@@ -11,7 +11,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 use opentelemetry_semantic_conventions::metric as semconv;
 use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
-use redwire_protocol::protocol::{postgres, redis};
+use redwire_protocol::record::{postgres, redis};
 use std::fmt::Write as _;
 
 /// User of a session; `db.user` is deprecated without a successor.

@@ -11,7 +11,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 use opentelemetry_semantic_conventions::metric as semconv;
 use redwire_protocol::connection::{Endpoint, Side};
-use redwire_protocol::protocol::http::Record;
+use redwire_protocol::record::http::Record;
 use std::fmt::Write as _;
 
 /// What may be said of HTTP.

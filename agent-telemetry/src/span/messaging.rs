@@ -12,7 +12,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 use opentelemetry_semantic_conventions::metric as semconv;
 use redwire_protocol::connection::{ConnectionInfo, Side};
-use redwire_protocol::protocol::amqp::{Operation, Outcome, Record};
+use redwire_protocol::record::amqp::{Operation, Outcome, Record};
 use std::fmt::Write as _;
 
 /// How a message was settled: `ack`, `nack`, `reject`, `requeue`, `auto`.
@@ -185,7 +185,8 @@ mod tests {
     use crate::route::{RouteConfig, Routes};
     use crate::span::{SpanConfig, Status};
     use redwire_protocol::connection::{ConnectionId, Endpoint, Opener, Vantage};
-    use redwire_protocol::transaction::{self, Transaction};
+    use redwire_protocol::record;
+    use redwire_protocol::transaction::Transaction;
     use std::collections::BTreeMap;
 
     fn connection() -> ConnectionInfo {
@@ -227,7 +228,7 @@ mod tests {
             remote_parent: None,
             tracestate: None,
             parent: None,
-            record: transaction::Record::Amqp(record.clone()),
+            record: record::Record::Amqp(record.clone()),
         };
         let context = Context {
             connection: &connection,

@@ -19,7 +19,8 @@ pub use http::HttpConfig;
 pub(crate) use crate::description::{Description, Kind, Status};
 use crate::route::Routes;
 use redwire_protocol::connection::{ConnectionInfo, Endpoint, Side};
-use redwire_protocol::transaction::{Record, Transaction};
+use redwire_protocol::record::Record;
+use redwire_protocol::transaction::Transaction;
 
 pub(crate) use database::cache;
 pub(crate) use messaging::unattributed;

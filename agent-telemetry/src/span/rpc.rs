@@ -10,7 +10,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 use opentelemetry_semantic_conventions::metric as semconv;
 use redwire_protocol::connection::{ConnectionInfo, Side};
-use redwire_protocol::protocol::grpc::{Messages, Record};
+use redwire_protocol::record::grpc::{Messages, Record};
 use std::fmt::Write as _;
 
 const PROTOCOL: &str = "gRPC";
@@ -164,8 +164,8 @@ mod tests {
     use crate::route::{RouteConfig, Routes};
     use crate::span::{SpanConfig, Status};
     use redwire_protocol::connection::{ConnectionId, Endpoint, Opener, Vantage};
-    use redwire_protocol::protocol::grpc;
-    use redwire_protocol::transaction::{self, Transaction};
+    use redwire_protocol::record::{self, grpc};
+    use redwire_protocol::transaction::Transaction;
     use std::collections::BTreeMap;
 
     fn connection() -> ConnectionInfo {
@@ -214,7 +214,7 @@ mod tests {
             remote_parent: None,
             tracestate: None,
             parent: None,
-            record: transaction::Record::Rpc(record),
+            record: record::Record::Rpc(record),
         };
         let context = Context {
             connection: &connection,

@@ -2,7 +2,8 @@ use super::*;
 use crate::route::RouteConfig;
 use crate::value::{Attribute, Key};
 use redwire_protocol::connection::{ConnectionId, Opener, Vantage};
-use redwire_protocol::protocol::http::{Record as HttpRecord, WebSocketRecord};
+use redwire_protocol::record::http::Record as HttpRecord;
+use redwire_protocol::record::websocket::Record as WebSocketRecord;
 use std::collections::BTreeMap;
 
 struct Said {

@@ -5,7 +5,7 @@ use super::{Context, Description, Kind, Scratch};
 use crate::instrument::{Instrument, InstrumentKind};
 use opentelemetry_semantic_conventions::attribute::{NETWORK_PROTOCOL_NAME, URL_PATH};
 use redwire_protocol::connection::{ConnectionInfo, Side};
-use redwire_protocol::protocol::http::WebSocketRecord;
+use redwire_protocol::record::websocket::Record;
 use std::fmt::Write as _;
 
 const PROTOCOL: &str = "WebSocket";
@@ -32,7 +32,7 @@ static CLIENT_CONNECTIONS: Instrument = Instrument {
 
 /// A session: in no request metric.
 pub(super) fn describe<'a>(
-    record: &'a WebSocketRecord<'a>,
+    record: &'a Record<'a>,
     context: Context<'a>,
     scratch: &'a mut Scratch,
 ) -> Description<'a> {

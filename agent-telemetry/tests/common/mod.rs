@@ -6,9 +6,9 @@ use redwire_protocol::connection::{
     ConnectionId, ConnectionInfo, Endpoint, Opener, ProcessId, Side, Vantage,
 };
 use redwire_protocol::output::Observer;
-use redwire_protocol::protocol::http;
+use redwire_protocol::record::{Record, http};
 use redwire_protocol::trace_context::SpanContext;
-use redwire_protocol::transaction::{Record, Transaction};
+use redwire_protocol::transaction::Transaction;
 use redwire_telemetry::Telemetry;
 
 /// An instant in 2023.

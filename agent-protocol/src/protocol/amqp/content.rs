@@ -1,6 +1,6 @@
 //! Content headers: AMQP 0-9-1 sections 4.2.6.1 (properties) and 4.2.5.5 (field tables).
 
-use super::frames::Reader;
+use super::reader::Reader;
 use crate::trace_context::SpanContext;
 
 /// A content header (section 4.2.6.1) with the properties that matter here.

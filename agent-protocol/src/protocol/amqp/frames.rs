@@ -2,8 +2,9 @@
 //! the XML of the specification with RabbitMQ's extensions.
 
 use super::content::ContentHeader;
-use super::record::Operation;
+use super::reader::Reader;
 use crate::protocol::Flow;
+use crate::record::amqp::Operation;
 
 /// What a client sends first (section 4.2.2).
 pub(super) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
@@ -161,44 +162,6 @@ pub(super) fn chain(mut bytes: &[u8], frame_max: Option<u32>) -> Chain {
         if bytes.is_empty() && !either {
             return Chain::Maybe;
         }
-    }
-}
-
-/// A place in a payload.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub(super) fn octet(&mut self) -> Option<u8> {
-        self.take(1).map(|b| b[0])
-    }
-
-    pub(super) fn short(&mut self) -> Option<u16> {
-        self.take(2)?.try_into().ok().map(u16::from_be_bytes)
-    }
-
-    pub(super) fn long(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_be_bytes)
-    }
-
-    pub(super) fn longlong(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_be_bytes)
-    }
-
-    pub(super) fn shortstr(&mut self) -> Option<&'a [u8]> {
-        let n = self.octet()?;
-        self.take(n.into())
-    }
-
-    /// A long string, and a field table or array, which have the same form.
-    pub(super) fn longstr(&mut self) -> Option<&'a [u8]> {
-        let n = self.long()?;
-        self.take(usize::try_from(n).ok()?)
     }
 }
 

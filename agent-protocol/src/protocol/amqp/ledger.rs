@@ -1,13 +1,17 @@
 //! What is open on a connection, and how it ends: messages and requests to transactions.
 
-use super::channel::{Answered, CONFIRMATIONS, Channel, Consumer, Content, ContentKind, Field, Open};
+use super::channel::{Answered, CONFIRMATIONS, Channel, Consumer, Content, ContentKind};
 use super::frames::{self, Exception};
-use super::record::{Operation, Outcome};
+use super::open::{Field, Open};
 use super::ring::Ring;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::Flow;
-use crate::transaction::{CONNECTION_CLOSED, Record, Transaction};
+use crate::record::{
+    Record,
+    amqp::{Operation, Outcome},
+};
+use crate::transaction::{CONNECTION_CLOSED, Transaction};
 
 /// Operations open on a connection; the oldest of a channel's kind goes when one more comes.
 const MAX_OPEN: usize = 65_536;

@@ -1,15 +1,16 @@
 //! Frames to transactions.
 
 use super::NAME;
-use super::channel::{Channel, Closing, Content, ContentKind, Field};
+use super::channel::{Channel, Closing, Content, ContentKind};
 use super::confirms::RETURN_PATIENCE;
 use super::content::ContentHeader;
 use super::frames::{self, Exception, Frame, FrameType, HEADER, Method};
 use super::ledger::{Early, Ledger, Times};
-use super::record::Operation;
+use super::open::Field;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
+use crate::record::amqp::Operation;
 use hashbrown::HashMap;
 
 /// Channels of a connection: twice RabbitMQ's default limit.

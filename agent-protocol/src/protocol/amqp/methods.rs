@@ -1,16 +1,16 @@
 //! What the methods of a channel do, by who sent them.
 
-use super::channel::{ContentKind, Field, Open};
-use super::confirms::Mode;
+use super::channel::{ContentKind, Settlement};
+use super::confirm_mode::Mode;
 use super::frames::Method;
 use super::ledger::{Early, Times};
 use super::matcher::Amqp;
-use super::record::{Operation, Outcome};
+use super::open::{Field, Open};
 use super::ring::Ring;
-use super::settlement::Settlement;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::Flow;
+use crate::record::amqp::{Operation, Outcome};
 
 impl Amqp {
     pub(super) fn client_sent(

@@ -25,20 +25,20 @@
 //! at all, what it confirmed or returned may have been missed.
 
 mod channel;
+mod confirm_mode;
 mod confirms;
 mod content;
 mod frames;
 mod ledger;
 mod matcher;
 mod methods;
-mod record;
+mod open;
+mod reader;
 mod resync;
 mod ring;
 mod settlement;
 #[cfg(test)]
 mod tests;
-
-pub use record::{Operation, Outcome, Record};
 
 use super::{Detection, Detector, Flow, Protocol};
 use frames::Chain;

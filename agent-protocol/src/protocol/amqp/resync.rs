@@ -1,8 +1,9 @@
 //! After a loss, and on a connection joined in the middle: where frames begin, and what is still known.
 
-use super::channel::{Channel, Open};
+use super::channel::Channel;
 use super::frames::{self, Chain};
 use super::matcher::Amqp;
+use super::open::Open;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input};

@@ -1,6 +1,6 @@
 //! What is open on a channel, in the order of its tags.
 
-use super::channel::Open;
+use super::open::Open;
 use std::collections::VecDeque;
 
 /// Places of operations that have left are cleared away when there are more of them than this, and than of others.
@@ -94,8 +94,8 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Operation;
     use super::*;
+    use crate::record::amqp::Operation;
 
     fn open(tag: u64) -> Open {
         let mut open = Open::new(Operation::Deliver, tag, String::new());

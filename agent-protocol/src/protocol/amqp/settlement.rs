@@ -5,23 +5,16 @@
 //! the broker would take no other (`PRECONDITION_FAILED`, unknown delivery tag). One with `multiple`, or a
 //! basic.recover, that merely covers a tag proves nothing, and is kept until something does.
 
-use super::channel::{Channel, Field, Open};
+use super::channel::{Channel, Settlement};
 use super::ledger::{Early, Ledger};
-use super::record::Outcome;
+use super::open::{Field, Open};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::Flow;
+use crate::record::amqp::Outcome;
 
 /// Deliveries per channel that are settled if their consumer acknowledges.
 const MAX_UNPROVED: usize = 1024;
-
-/// How deliveries are settled, and when.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settlement {
-    pub(super) outcome: Outcome,
-    pub(super) error: Option<&'static str>,
-    pub(super) time: u64,
-}
 
 impl Ledger {
     /// The consumer settles the delivery of a tag or, with `multiple`, all up to it; 0 means all there are.

@@ -2,12 +2,12 @@
 //!
 //! Of a session only its length and its size are of interest, so frames are passed over and their payload skipped.
 
-use super::{Record, WebSocketRecord};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
+use crate::record::{Record, http, websocket};
 use crate::trace_context::SpanContext;
-use crate::transaction::{self, Transaction};
+use crate::transaction::Transaction;
 
 /// Where in a flow the next byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct WebSocket {
 impl WebSocket {
     /// The session that begins at `start`, after `handshake`, whose request was `request`.
     pub(super) fn new(
-        request: &Record<'_>,
+        request: &http::Record<'_>,
         handshake: SpanContext,
         start: u64,
         output: &mut dyn Output,
@@ -127,7 +127,7 @@ impl Protocol for WebSocket {
             remote_parent: None,
             tracestate: None,
             parent: Some(self.handshake),
-            record: transaction::Record::WebSocket(WebSocketRecord {
+            record: Record::WebSocket(websocket::Record {
                 path: self.path.as_deref(),
                 authority: self.authority.as_deref(),
                 bytes_to_server: self.flows[Flow::ToServer as usize].1,

@@ -12,12 +12,9 @@ mod matching;
 mod outcome;
 mod proof;
 mod queue;
-mod record;
 mod session;
 mod simple;
 mod sql;
-
-pub use record::Record;
 
 use super::{Detector, Flow, Input, Progress, Protocol, Then};
 use crate::loss::Loss;

@@ -1,10 +1,10 @@
 //! A transaction to be.
 
 use super::frames::Failure;
-use super::record::Record;
 use super::session::{Prepared, Session};
 use crate::output::Output;
-use crate::transaction::{self, CONNECTION_CLOSED, Transaction};
+use crate::record::{self, postgres::Record};
+use crate::transaction::{CONNECTION_CLOSED, Transaction};
 
 /// Why a statement failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Outcome {
             remote_parent: None,
             tracestate: None,
             parent: None,
-            record: transaction::Record::Postgres(Record {
+            record: record::Record::Postgres(Record {
                 operation,
                 query_text: statement.and_then(|statement| statement.text()),
                 query_summary: summary,

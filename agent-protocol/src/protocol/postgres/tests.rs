@@ -4,9 +4,10 @@ use super::*;
 use crate::connection::{ConnectionId, ConnectionInfo, Direction, Endpoint, Opener, Side, Vantage};
 use crate::output::Observer;
 use crate::protocol::Detection;
+use crate::record;
 use crate::stream::{Chunk, Connections, Limits};
 use crate::trace_context::SpanContext;
-use crate::transaction::{self, Transaction};
+use crate::transaction::Transaction;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -25,7 +26,7 @@ struct Seen {
 
 impl Observer for Seen {
     fn transaction(&mut self, _: &ConnectionInfo, _: Side, transaction: &Transaction<'_>) -> SpanContext {
-        let transaction::Record::Postgres(record) = &transaction.record else {
+        let record::Record::Postgres(record) = &transaction.record else {
             panic!("{transaction:?}");
         };
         let mut line = format!("{}..{}", transaction.start, transaction.end);

@@ -2,14 +2,17 @@
 
 use super::NAME;
 use super::commands::{Cache, Kind};
-use super::record::{CacheResult, Record};
 use super::replies::Replies;
 use super::requests::Requests;
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::pairing::{Exchange, Pairing};
 use crate::protocol::{Flow, Input, Progress, Protocol};
-use crate::transaction::{self, CONNECTION_CLOSED, Transaction};
+use crate::record::{
+    self,
+    redis::{CacheResult, Record},
+};
+use crate::transaction::{CONNECTION_CLOSED, Transaction};
 
 /// Commands that may wait for their replies, in a pipeline, or for their EXEC.
 const MAX_OPEN: usize = 65_536;
@@ -260,7 +263,7 @@ impl Redis {
             remote_parent: None,
             tracestate: None,
             parent: None,
-            record: transaction::Record::Redis(Record {
+            record: record::Record::Redis(Record {
                 operation: (!name.is_empty()).then_some(name),
                 arguments: *arguments,
                 namespace: self.namespace,

@@ -4,13 +4,10 @@
 mod commands;
 mod frames;
 mod matcher;
-mod record;
 mod replies;
 mod requests;
 #[cfg(test)]
 mod tests;
-
-pub use record::{CacheResult, Record};
 
 use super::{Detection, Detector, Flow, Protocol};
 

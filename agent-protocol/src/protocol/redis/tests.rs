@@ -1,10 +1,10 @@
 //! Expected values come from the generator of the traffic, which knows what it does, and from the specification.
 
-use super::record::CacheResult;
 use crate::loss::Loss;
 use crate::protocol::testing::{Ending, Random, Seen, View, Write, run, run_whole};
 use crate::protocol::{Detection, Flow};
-use crate::transaction::{Record, Transaction};
+use crate::record::{Record, redis::CacheResult};
+use crate::transaction::Transaction;
 use proptest::prelude::*;
 use std::collections::HashMap;
 

@@ -9,7 +9,8 @@ use super::frames::PROTOCOL_HEADER;
 use crate::loss::Loss;
 use crate::protocol::testing::{Ending, Random, Seen, View, Write, run, run_whole};
 use crate::protocol::{Detection, Flow};
-use crate::transaction::{Record, Transaction};
+use crate::record::Record;
+use crate::transaction::Transaction;
 use std::collections::HashMap;
 
 const MS: u64 = 1_000_000;

@@ -12,11 +12,12 @@ mod tests;
 
 use crate::loss::Loss;
 use crate::output::Output;
-use crate::protocol::grpc::{self, web};
+use crate::protocol::grpc::web;
 use crate::protocol::pairing::{Exchange, Pairing};
 use crate::protocol::{Detection, Detector, Flow, Input, Progress, Protocol, Then};
+use crate::record::{self, Record};
 use crate::trace_context::SpanContext;
-use crate::transaction::{CONNECTION_CLOSED, Record, Transaction};
+use crate::transaction::{CONNECTION_CLOSED, Transaction};
 use chunked::Chunked;
 use head::Parsed;
 use request::Request;
@@ -332,7 +333,7 @@ fn report(exchange: &Exchange<Request>, error: Option<&str>, output: &mut dyn Ou
     let record = match request.call(error.is_some()) {
         Some(call) => {
             let messages = [call.request, call.response].map(Option::unwrap_or_default);
-            if messages != [grpc::Messages::default(); 2] {
+            if messages != [record::grpc::Messages::default(); 2] {
                 output.messages(&call, messages);
             }
             Record::Rpc(call)

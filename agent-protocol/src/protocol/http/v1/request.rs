@@ -3,7 +3,8 @@
 use super::head::{Fields, RequestHead, absolute};
 use crate::protocol::Flow;
 use crate::protocol::grpc::{self, Kind, web};
-use crate::protocol::http::{self, forwarded};
+use crate::protocol::http::forwarded;
+use crate::record;
 use crate::trace_context::SpanContext;
 use memchr::memchr;
 
@@ -54,7 +55,7 @@ struct Call {
     /// Bodies by flow, where their content-type says gRPC-Web.
     bodies: [Option<web::Body>; 2],
     /// In the head of a response without messages.
-    status: Option<grpc::Status>,
+    status: Option<record::grpc::Status>,
 }
 
 impl Request {
@@ -144,9 +145,9 @@ impl Request {
     }
 
     /// What a transaction says of it.
-    pub(in crate::protocol::http) fn record(&self) -> http::Record<'_> {
+    pub(in crate::protocol::http) fn record(&self) -> record::http::Record<'_> {
         let get = |piece: Option<Piece>| piece.map(|piece| self.piece(piece));
-        http::Record {
+        record::http::Record {
             method: Some(self.piece(self.method)),
             path: get(self.path),
             query: get(self.query),
@@ -175,7 +176,7 @@ impl Request {
         self.status = Some(status);
         self.content(Flow::ToClient, fields);
         if let Some(call) = &mut self.call {
-            call.status = fields.grpc_status.map(grpc::Status::parse);
+            call.status = fields.grpc_status.map(record::grpc::Status::parse);
         }
     }
 
@@ -185,7 +186,7 @@ impl Request {
     }
 
     /// What a transaction says of it, where it is a call of gRPC-Web.
-    pub(super) fn call(&self, cut_off: bool) -> Option<grpc::Record<'_>> {
+    pub(super) fn call(&self, cut_off: bool) -> Option<record::grpc::Record<'_>> {
         let call = self.call.as_ref()?;
         let [request, response] = &call.bodies;
         let http = self.record();
@@ -193,11 +194,11 @@ impl Request {
         let missed = response.as_ref().is_some_and(|body| !body.is_whole());
         let status = call.status.or_else(|| response.as_ref()?.status());
         let status = status.or_else(|| match http.status {
-            _ if cut_off => Some(grpc::Status::UNAVAILABLE),
+            _ if cut_off => Some(record::grpc::Status::UNAVAILABLE),
             Some(200) if missed => None,
-            status => status.map(grpc::Status::of_http),
+            status => status.map(record::grpc::Status::of_http),
         });
-        Some(grpc::Record {
+        Some(record::grpc::Record {
             service: name.map(|(service, _)| service),
             method: name.map(|(_, method)| method),
             status,

@@ -1,6 +1,5 @@
 //! One connection: its frames, flow by flow.
 
-use super::DETECTOR;
 use super::fields::{Name, Response};
 use super::frames::{self, HEADER, Header, PREFACE, flag, kind};
 use super::hpack::{self, Decoder};
@@ -10,6 +9,7 @@ use super::streams::Streams;
 use super::sync::{self, Verdict};
 use crate::loss::Loss;
 use crate::output::Output;
+use crate::protocol::http::NAME;
 use crate::protocol::{Flow, Input, Progress, Protocol, Then};
 
 /// The largest header block that is decoded, in bytes as sent. A larger one is passed over, and the table with it
@@ -624,7 +624,7 @@ impl Connection {
 
 impl Protocol for Connection {
     fn name(&self) -> &'static str {
-        DETECTOR.name
+        NAME
     }
 
     fn data(&mut self, flow: Flow, input: Input<'_>, output: &mut dyn Output) -> Progress {

@@ -3,7 +3,21 @@
 use super::hpack::{Field, FieldName, Id};
 use crate::protocol::grpc;
 use crate::protocol::http::forwarded;
+use crate::record;
 use crate::trace_context::SpanContext;
+
+/// A request of HTTP/1.1 that the server answered with `101 Switching Protocols` to `h2c` (RFC 7540 § 3.2).
+#[derive(Debug, Clone)]
+pub struct Upgrade<'a> {
+    /// First byte of the request, nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// The request; what it says of the response is of no interest.
+    pub request: record::http::Record<'a>,
+    /// The caller's span.
+    pub remote_parent: Option<SpanContext>,
+    /// The caller's `tracestate`.
+    pub tracestate: Option<&'a str>,
+}
 
 /// Names of fields, as far as they matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +176,7 @@ impl Content {
 
 impl Request {
     /// A request that was parsed elsewhere. Unknown things are absent.
-    pub(super) fn upgraded(upgrade: &super::Upgrade<'_>) -> Request {
+    pub(super) fn upgraded(upgrade: &Upgrade<'_>) -> Request {
         let mut request = Request {
             context: upgrade.remote_parent,
             is_request: true,
@@ -313,12 +327,12 @@ pub(super) struct Response {
     pub(super) has_status: bool,
     pub(super) status: Option<u16>,
     pub(super) content: Content,
-    pub(super) grpc_status: Option<grpc::Status>,
+    pub(super) grpc_status: Option<record::grpc::Status>,
     /// Some fields are unknown.
     pub(super) incomplete: bool,
     /// How many of these can be `grpc-status`, and the last of them.
     candidates: u32,
-    candidate: Option<(Id, Option<grpc::Status>)>,
+    candidate: Option<(Id, Option<record::grpc::Status>)>,
 }
 
 impl Response {
@@ -335,7 +349,9 @@ impl Response {
                 };
             }
             Field::Known(Name::ContentType, value) => self.content = Content::of(value),
-            Field::Known(Name::GrpcStatus, value) => self.grpc_status = Some(grpc::Status::parse(value)),
+            Field::Known(Name::GrpcStatus, value) => {
+                self.grpc_status = Some(record::grpc::Status::parse(value))
+            }
             Field::Known(..) => {}
             Field::Old(entry) => {
                 self.incomplete = true;
@@ -348,7 +364,7 @@ impl Response {
                 let possible = |value: &&[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
                 if let Some(value) = value.filter(possible) {
                     self.candidates += 1;
-                    self.candidate = Some((entry, Some(grpc::Status::parse(value))));
+                    self.candidate = Some((entry, Some(record::grpc::Status::parse(value))));
                 }
             }
             Field::Beyond => {

@@ -9,10 +9,11 @@ mod stream;
 mod streams;
 mod sync;
 
+pub use fields::Upgrade;
+
 use crate::output::Output;
-use crate::protocol::http;
+use crate::protocol::http::NAME;
 use crate::protocol::{Detection, Detector, Flow, Protocol};
-use crate::trace_context::SpanContext;
 use connection::Connection;
 use fields::Request;
 use frames::{HEADER, Header, kind};
@@ -21,23 +22,10 @@ use sync::Verdict;
 
 /// HTTP/2.
 pub const DETECTOR: Detector = Detector {
-    name: "http",
+    name: NAME,
     detect,
     create: |fresh| Box::new(Connection::new(fresh)),
 };
-
-/// A request of HTTP/1.1 that the server answered with `101 Switching Protocols` to `h2c` (RFC 7540 § 3.2).
-#[derive(Debug, Clone)]
-pub struct Upgrade<'a> {
-    /// First byte of the request, nanoseconds since the Unix epoch.
-    pub start: u64,
-    /// The request; what it says of the response is of no interest.
-    pub request: http::Record<'a>,
-    /// The caller's span.
-    pub remote_parent: Option<SpanContext>,
-    /// The caller's `tracestate`.
-    pub tracestate: Option<&'a str>,
-}
 
 /// The rest of a connection after an upgrade to `h2c`: the request becomes stream 1, half closed, and its
 /// transaction is reported with the response on that stream. To be given to [`Then::Become`](crate::protocol::Then::Become) after the 101.
@@ -95,6 +83,8 @@ mod tests {
     use super::*;
     use crate::loss::Loss;
     use crate::protocol::{Input, Mark};
+    use crate::record::http;
+    use crate::trace_context::SpanContext;
     use crate::transaction::Transaction;
 
     /// What was reported, written down.

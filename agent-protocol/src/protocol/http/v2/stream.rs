@@ -3,10 +3,12 @@
 use super::fields::{Content, Request};
 use super::frames::error_name;
 use crate::output::Output;
-use crate::protocol::grpc::{self, Counter, Kind, Messages, Status};
-use crate::protocol::{Flow, http};
+use crate::protocol::Flow;
+use crate::protocol::grpc::{self, Counter, Kind};
+use crate::record::grpc::{Messages, Status};
+use crate::record::{self, Record, http, websocket};
 use crate::trace_context::SpanContext;
-use crate::transaction::{CONNECTION_CLOSED, Record, Transaction};
+use crate::transaction::{CONNECTION_CLOSED, Transaction};
 use std::cell::RefCell;
 
 /// How often messages of an open call are reported at most, in nanoseconds.
@@ -153,9 +155,9 @@ impl Stream {
             .map(|counter| counter.messages())
     }
 
-    fn grpc_record(&self, status: Option<Status>, reset: Option<&'static str>) -> grpc::Record<'_> {
+    fn grpc_record(&self, status: Option<Status>, reset: Option<&'static str>) -> record::grpc::Record<'_> {
         let name = self.request.path().and_then(grpc::service_and_method);
-        grpc::Record {
+        record::grpc::Record {
             service: name.map(|(service, _)| service),
             method: name.map(|(_, method)| method),
             status,
@@ -275,7 +277,7 @@ impl Stream {
             remote_parent: None,
             tracestate: None,
             parent: Some(handshake),
-            record: Record::WebSocket(http::WebSocketRecord {
+            record: Record::WebSocket(websocket::Record {
                 path: self.request.path(),
                 authority: self.request.authority(),
                 bytes_to_server: self.halves[Flow::ToServer as usize].bytes,
