@@ -525,7 +525,9 @@ impl<R: Default> Pairing<R> {
         while self.outstanding() > 0 && self.entries[self.complete].start <= time {
             self.drop_first(self.complete, output);
         }
-        before - self.entries.len()
+        let passed = before - self.entries.len();
+        self.pipelined |= passed > 1;
+        passed
     }
 
     /// Bytes of a response that answers no request seen came at `time`.
@@ -603,7 +605,8 @@ impl<R: Default> Pairing<R> {
                 ..Burst::default()
             },
         );
-        if before.unclear {
+        let another = |&response: &u64| end < response && response < next;
+        if before.unclear || self.last_response.as_ref().is_some_and(another) {
             return;
         }
         if self.trust == Trust::Certain {
@@ -622,7 +625,7 @@ impl<R: Default> Pairing<R> {
     }
 
     fn agree(&mut self, weight: u32) {
-        self.agreed = self.agreed.saturating_add(weight);
+        self.agreed = self.agreed.saturating_add(1);
         self.doubtful_turns = self.doubtful_turns.saturating_add(weight);
         if self.trust == Trust::Doubtful && self.has_agreed() {
             self.trust_again();
@@ -666,7 +669,7 @@ impl<R: Default> Pairing<R> {
         self.trust = Trust::Certain;
         self.turns = self.turns.max(KNOWN);
         self.doubtful_turns = 0;
-        self.wary = false;
+        (self.wary, self.pipelined) = (false, false);
         for entry in &mut self.entries {
             entry.certain = true;
         }
