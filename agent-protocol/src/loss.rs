@@ -28,11 +28,13 @@ pub enum Loss {
     Evicted,
     /// An exception or error that no request can be proved to have caused.
     Unattributed,
+    /// A field line of HTTP/1 that is malformed and was left out; its message stands.
+    MalformedField,
 }
 
 impl Loss {
     /// All reasons, for tables of counters indexed by `Loss as usize`.
-    pub const ALL: [Loss; 12] = [
+    pub const ALL: [Loss; 13] = [
         Loss::Gap,
         Loss::GapBytes,
         Loss::ResyncBytes,
@@ -45,6 +47,7 @@ impl Loss {
         Loss::Unreportable,
         Loss::Evicted,
         Loss::Unattributed,
+        Loss::MalformedField,
     ];
 
     /// The reason as an attribute value.
@@ -62,6 +65,7 @@ impl Loss {
             Loss::Unreportable => "unreportable_connection",
             Loss::Evicted => "evicted",
             Loss::Unattributed => "unattributed_error",
+            Loss::MalformedField => "malformed_field",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a call of gRPC carries.
 
+use super::http::Original;
+
 /// What is known of a call. Unknown things are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -22,6 +24,8 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     /// The nearest client that Forwarded or X-Forwarded-For names.
     pub forwarded_for: Option<&'a str>,
+    /// What a proxy says of the original request.
+    pub original: Original<'a>,
     /// Version of HTTP: `1.1` (gRPC-Web only), `2`.
     pub version: &'static str,
     /// Messages from client to server. `None` where some may have been missed.
@@ -98,5 +102,21 @@ impl Status {
             "UNAUTHENTICATED",
         ];
         NAMES.get(self.0 as usize).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses() {
+        assert_eq!(Status::parse(b"0"), Status::OK);
+        assert_eq!(Status::parse(b"16").name(), Some("UNAUTHENTICATED"));
+        assert_eq!(Status::parse(b"4").name(), Some("DEADLINE_EXCEEDED"));
+        for bad in [&b"x"[..], b"", b"+5", b"-1", b" 5", b"4294967296"] {
+            assert_eq!(Status::parse(bad), Status::UNKNOWN);
+        }
+        assert_eq!(Status::parse(b"77").name(), None);
     }
 }

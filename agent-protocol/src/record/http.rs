@@ -17,6 +17,8 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a str>,
     /// The nearest client that Forwarded or X-Forwarded-For names.
     pub forwarded_for: Option<&'a str>,
+    /// What a proxy says of the original request.
+    pub original: Original<'a>,
     /// `1.0`, `1.1`, `2`.
     pub version: &'static str,
     /// Status code as sent, of the final response (or 101).
@@ -25,4 +27,15 @@ pub struct Record<'a> {
     pub request_body_size: Option<u64>,
     /// Bytes of response content, without transfer coding's framing.
     pub response_body_size: Option<u64>,
+}
+
+/// What Forwarded (RFC 7239), or X-Forwarded-Proto, -Host and -Port, say of the request that the first proxy got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Original<'a> {
+    /// `http` or `https`.
+    pub scheme: Option<&'static str>,
+    /// The authority that was asked for.
+    pub authority: Option<&'a str>,
+    /// Its port, where that is said apart from it.
+    pub port: Option<u16>,
 }

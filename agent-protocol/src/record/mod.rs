@@ -1,5 +1,6 @@
 //! What a transaction carries of its protocol, one file per protocol. They lie below the protocols, which fill them in,
-//! and below [`Output`](crate::output::Output), which takes them: nothing here imports anything.
+//! and below [`Output`](crate::output::Output), which takes them: they import
+//! nothing but each other.
 
 pub mod amqp;
 pub mod grpc;

@@ -1,18 +1,18 @@
 //! One connection: detection, then a protocol over both directions.
 
 use super::half::{Closed, Half, Offer};
+use super::proxy_header::{self, ProxyHeader};
 use super::{Chunk, Limits, Origin};
-use crate::connection::{ConnectionInfo, Direction, Opener, Side, Vantage};
+use crate::connection::{ConnectionInfo, Direction, Side, Vantage};
 use crate::loss::Loss;
 use crate::output::{Need, Observer, Output};
-use crate::protocol::detectors::DETECTORS;
-use crate::protocol::{Detection, Flow, Input, Protocol, Then};
+use crate::protocol::{Flow, Input, Protocol, Then};
 use crate::record::grpc;
 use crate::trace_context::SpanContext;
 use crate::transaction::Transaction;
 
 /// How a connection's bytes are understood.
-enum Stage {
+pub(super) enum Stage {
     Detecting,
     Speaking(Box<dyn Protocol>),
     Ignored,
@@ -33,27 +33,20 @@ const WORTH_TELLING: u64 = 4096;
 /// Bytes that come of a chunk at most where the source passes its content by.
 const CHUNK_WINDOW: usize = 64;
 
-/// Turns between the directions without a message of any protocol, after which a connection is foreign.
-const DETECTION_TURNS: u32 = 32;
-
-/// Bytes without a message of any protocol, after which a connection is foreign.
-const DETECTION_BYTES: u64 = 16 << 20;
-
-/// Bytes that a detector may ask for before it has to decide.
-const DETECTION_WINDOW: usize = 64 << 10;
-
 pub(super) struct Connection {
     pub(super) info: ConnectionInfo,
-    halves: [Half; 2],
-    stage: Stage,
-    to_server: Direction,
+    pub(super) halves: [Half; 2],
+    pub(super) stage: Stage,
+    pub(super) to_server: Direction,
     /// On the wire `local` is told as the client, though its bytes are the ingress.
-    turned: bool,
+    pub(super) turned: bool,
     /// The first bytes of both directions are seen.
-    fresh: bool,
-    turns: u32,
-    last_turn: Option<Direction>,
-    undetected: u64,
+    pub(super) fresh: bool,
+    /// The first bytes of a direction are to come: a proxy's header may be in front of them.
+    at_begin: [bool; 2],
+    pub(super) turns: u32,
+    pub(super) last_turn: Option<Direction>,
+    pub(super) undetected: u64,
     pub(super) last_time: u64,
     /// It is in the table's list of those that wait.
     pub(super) queued: bool,
@@ -104,6 +97,7 @@ impl Connection {
             to_server: Direction::Egress,
             turned: false,
             fresh: origins.iter().all(Option::is_some),
+            at_begin: origins.map(|origin| origin.is_some()),
             turns: 0,
             last_turn: None,
             undetected: 0,
@@ -113,7 +107,7 @@ impl Connection {
     }
 
     /// The role of the observed side.
-    fn side(&self) -> Side {
+    pub(super) fn side(&self) -> Side {
         match (self.info.vantage, self.to_server) {
             (Vantage::Wire, _) | (Vantage::Socket, Direction::Egress) => Side::Client,
             (Vantage::Socket, Direction::Ingress) => Side::Server,
@@ -230,6 +224,7 @@ impl Connection {
         observer: &mut dyn Observer,
     ) {
         let side = self.side();
+        self.at_begin[direction as usize] = false;
         match &mut self.stage {
             Stage::Detecting => {
                 self.fresh = false;
@@ -479,6 +474,16 @@ impl Connection {
         observer: &mut dyn Observer,
     ) -> usize {
         let mut at = 0;
+        if self.at_begin[direction as usize] && !bytes.is_empty() {
+            match proxy_header::find(bytes) {
+                ProxyHeader::Maybe if !waited => return 0,
+                ProxyHeader::Whole(length) => at = length,
+                ProxyHeader::Maybe | ProxyHeader::No => {}
+            }
+            self.at_begin[direction as usize] = false;
+            let half = &mut self.halves[direction as usize];
+            half.passed(half.next() - (bytes.len() - at) as u64);
+        }
         loop {
             let side = self.side();
             let protocol = match &mut self.stage {
@@ -490,7 +495,7 @@ impl Connection {
                     half.passed(start + passed as u64);
                     at += passed;
                     match self.stage {
-                        Stage::Detecting => return at,
+                        Stage::Detecting if passed == 0 || at == bytes.len() => return at,
                         _ => continue,
                     }
                 }
@@ -578,13 +583,13 @@ impl Connection {
     }
 
     /// The other half is to be read anew, too: what it holds is blocked until this one has gone on.
-    fn change_over(&mut self, direction: Direction) {
+    pub(super) fn change_over(&mut self, direction: Direction) {
         let other = &mut self.halves[direction.opposite() as usize];
         other.stop_skipping();
         other.blocked_since = Some(u64::MAX);
     }
 
-    fn ignore(&mut self, observer: &mut dyn Observer) {
+    pub(super) fn ignore(&mut self, observer: &mut dyn Observer) {
         self.stage = Stage::Ignored;
         for direction in [Direction::Egress, Direction::Ingress] {
             let half = &mut self.halves[direction as usize];
@@ -594,77 +599,4 @@ impl Connection {
             observer.need(self.info.id, direction, Need::Nothing);
         }
     }
-
-    /// Looks for a message of some protocol in `bytes`. Returns how many can be none.
-    fn detect(&mut self, direction: Direction, bytes: &[u8], observer: &mut dyn Observer) -> usize {
-        let half = &self.halves[direction as usize];
-        let start = half.next() - bytes.len() as u64;
-        // Candidates: where a chunk begins; on a fresh connection, only where the direction begins.
-        let candidates: Vec<usize> = if self.fresh {
-            vec![0]
-        } else {
-            let offsets = half.marks.iter().filter(|mark| mark.position >= start);
-            offsets
-                .map(|mark| (mark.position - start) as usize)
-                .filter(|&at| at < bytes.len())
-                .collect()
-        };
-        for &at in &candidates {
-            let candidate = &bytes[at..];
-            let mut maybe = false;
-            for detector in DETECTORS {
-                match (detector.detect)(candidate, self.fresh) {
-                    Detection::No => {}
-                    Detection::Maybe => maybe = true,
-                    Detection::Yes(flow) => {
-                        self.to_server = match flow {
-                            Flow::ToServer => direction,
-                            Flow::ToClient => direction.opposite(),
-                        };
-                        let turned = self.to_server == Direction::Ingress;
-                        if self.info.vantage == Vantage::Wire
-                            && turned != std::mem::replace(&mut self.turned, turned)
-                        {
-                            std::mem::swap(&mut self.info.local, &mut self.info.remote);
-                        }
-                        self.stage = Stage::Speaking((detector.create)(self.fresh));
-                        self.change_over(direction);
-                        if at > 0 {
-                            observer.lost(&self.info, Some(detector.name), Loss::ResyncBytes, at as u64);
-                        }
-                        observer.detected(&self.info, self.side(), detector.name);
-                        return at;
-                    }
-                }
-            }
-            if maybe && candidate.len() < DETECTION_WINDOW {
-                return at;
-            }
-            if self.last_turn.replace(direction) != Some(direction) {
-                self.turns += 1;
-            }
-        }
-        self.undetected += bytes.len() as u64;
-        let encrypted = is_tls(bytes);
-        let asked = match self.info.opener {
-            Opener::Local => direction == Direction::Egress,
-            Opener::Remote => direction == Direction::Ingress,
-            Opener::Unknown => self.turns > 1,
-        };
-        if encrypted
-            || self.fresh && asked
-            || self.turns > DETECTION_TURNS
-            || self.undetected > DETECTION_BYTES
-        {
-            let loss = if encrypted { Loss::Encrypted } else { Loss::Foreign };
-            observer.lost(&self.info, None, loss, 1);
-            self.ignore(observer);
-        }
-        bytes.len()
-    }
-}
-
-/// A TLS record header (RFC 8446 § 5.1) of a plausible length, with a handshake or application data.
-fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [20..=23, 3, 0..=4, high, low, ..] if u16::from_be_bytes([*high, *low]) <= (1 << 14) + 256)
 }

@@ -4,7 +4,9 @@
 //! detection and the protocol over both, and [`Connections`] is the bounded table of all of them.
 
 mod connection;
+mod detection;
 mod half;
+mod proxy_header;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -112,6 +112,13 @@ fn without_grpc_status() {
         (reset(1, 11), Status::RESOURCE_EXHAUSTED),
         (reset(1, 12), Status::PERMISSION_DENIED),
         (reset(1, 0), Status::INTERNAL),
+        // The client ends the call with the status of HTTP, and resets.
+        (
+            [response(1, 0, "404"), reset(1, 2)].concat(),
+            Status::UNIMPLEMENTED,
+        ),
+        ([response(1, 0, "503"), reset(1, 8)].concat(), Status::UNAVAILABLE),
+        ([answer(1), reset(1, 8)].concat(), Status::CANCELLED),
     ] {
         let mut feed = open();
         feed.write(CLIENT, 10, &call(1));
@@ -160,12 +167,24 @@ fn cancelled_within_a_message() {
     }
 }
 
-/// A reset that comes when the call's time is over, or so nearly that the client's clock may have said so.
+/// A page of a proxy with status 200 cannot become a response of gRPC: the call failed with it, not with the reset.
+#[test]
+fn a_page_before_a_reset() {
+    let mut feed = open();
+    feed.write(CLIENT, 10, &call(1));
+    let page = headers(1, 0, &[(":status", "200"), ("content-type", "text/html")]);
+    feed.write(SERVER, 11, &page);
+    feed.write(CLIENT, 12, &reset(1, 8));
+    assert_eq!(feed.close(50).seen[0].status, Some(Status::UNKNOWN.0));
+}
+
+/// A reset that comes when the call's time is over, or so nearly that the client's clock may have said so, of which the
+/// header may be rounded up by a millisecond.
 #[test]
 fn deadline() {
     for (end, status) in [
-        (9_000_009, Status::CANCELLED),
-        (9_000_010, Status::DEADLINE_EXCEEDED),
+        (8_100_009, Status::CANCELLED),
+        (8_100_010, Status::DEADLINE_EXCEEDED),
     ] {
         let mut feed = open();
         let fields = [CONTENT[0], ("grpc-timeout", "10m")];
@@ -323,5 +342,48 @@ fn messages_are_told_while_the_call_is_open() {
             .iter()
             .fold((0, 0), |sum, new| (sum.0 + new[way].0, sum.1 + new[way].1));
         assert_eq!(sum, (1000, bytes));
+    }
+}
+
+/// gRPC-Web (doc/PROTOCOL-WEB.md) over HTTP/2: the status stands in the trailers frame, or in the head of a response
+/// without messages, whose stream may end in a frame of its own.
+#[test]
+fn web() {
+    const WEB: (&str, &str) = ("content-type", "application/grpc-web+proto");
+    let head = |flags, status: Option<&'static str>| {
+        let mut fields = vec![(":status", "200"), WEB];
+        fields.extend(status.map(|status| ("grpc-status", status)));
+        headers(1, flags, &fields)
+    };
+    let trailers = |flags: u8, payload: &[u8]| {
+        let prefix = [flags, 0, 0, 0, payload.len() as u8];
+        frame(DATA, END_STREAM, 1, &[&prefix[..], payload].concat())
+    };
+    let end = || frame(DATA, END_STREAM, 1, &[]);
+    for (bytes, status) in [
+        (
+            [head(0, None), trailers(0x80, b"grpc-status:5\r\n")].concat(),
+            Some(5),
+        ),
+        ([head(0, Some("5")), end()].concat(), Some(5)),
+        (head(END_STREAM, Some("5")), Some(5)),
+        (
+            [head(0, None), trailers(0x80, b"grpc-message:m\r\n")].concat(),
+            Some(2),
+        ),
+        ([head(0, None), end()].concat(), Some(2)),
+        // Compressed, but not in a way that shows itself.
+        (
+            [head(0, None), trailers(0x81, b"grpc-status:5\r\n")].concat(),
+            None,
+        ),
+    ] {
+        let mut feed = open();
+        feed.write(CLIENT, 10, &request(1, 0, "POST", "/pkg.Service/Do", &[WEB]));
+        feed.write(CLIENT, 11, &frame(DATA, END_STREAM, 1, &message(1)));
+        feed.write(SERVER, 12, &bytes);
+        let seen = feed.close(50).seen;
+        assert_eq!(seen.len(), 1);
+        assert_eq!((seen[0].kind, seen[0].status), ("grpc", status), "{bytes:?}");
     }
 }

@@ -135,6 +135,33 @@ fn the_client_behind_proxies() {
     );
 }
 
+/// Forwarded goes before what else proxies say, in whatever order they come.
+#[test]
+fn what_was_asked_for_behind_proxies() {
+    let x = [
+        ("x-forwarded-host", "b.example"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-port", "444"),
+    ];
+    let standard = ("forwarded", "host=a.example;proto=https");
+    let both = |port| format!("scheme: Some(\"https\"), authority: Some(\"a.example\"), port: {port}");
+    for (more, expected) in [
+        ([standard, x[0], x[1]], both("None")),
+        ([x[0], x[1], standard], both("None")),
+        ([x[2], standard, x[0]], both("Some(444)")),
+        (
+            x,
+            "scheme: Some(\"http\"), authority: Some(\"b.example\"), port: Some(444)".to_owned(),
+        ),
+    ] {
+        let mut feed = open();
+        feed.write(CLIENT, 10, &request(1, END_STREAM, "GET", "/p", &more));
+        feed.write(SERVER, 12, &response(1, END_STREAM, "201"));
+        let report = feed.close(50);
+        assert!(report.details[0].contains(&expected), "{:?}", report.details);
+    }
+}
+
 #[test]
 fn interim_responses_and_trailers() {
     let mut feed = open();

@@ -130,7 +130,8 @@ pub(super) fn describe<'a>(
         scratch.name.push(' ');
         scratch.name.push_str(&scratch.template);
     }
-    let scheme = record.scheme.unwrap_or("http");
+    let original = record.original.scheme.filter(|_| context.side == Side::Server);
+    let scheme = original.or(record.scheme).unwrap_or("http");
     let has_url = context.side == Side::Client && full_url(record, context, scheme, &mut scratch.url);
     let scratch: &'a Scratch = scratch;
     let template = has_template.then_some(scratch.template.as_str());
@@ -160,7 +161,8 @@ pub(super) fn describe<'a>(
         to.both(key, template);
     }
     let is_client = context.side == Side::Client;
-    network::set_server(&mut to, network::server(context, record.authority), is_client);
+    let server = network::original_server(context, record.authority, record.original);
+    network::set_server(&mut to, server, is_client);
     client(record.forwarded_for, context, &mut to);
     network::describe(context, &mut to);
     to.both(NETWORK_PROTOCOL_NAME, "http");

@@ -6,7 +6,8 @@ use opentelemetry_semantic_conventions::attribute::{
     CLIENT_ADDRESS, CLIENT_PORT, NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT, NETWORK_TRANSPORT, NETWORK_TYPE,
     SERVER_ADDRESS, SERVER_PORT,
 };
-use redwire_protocol::connection::Endpoint;
+use redwire_protocol::connection::{Endpoint, Side};
+use redwire_protocol::record::http::Original;
 
 /// The address of an end (a path for a unix socket) and its port; absent where it has none.
 pub(super) fn address(endpoint: &Endpoint) -> (Option<Value<&str>>, Option<u16>) {
@@ -44,6 +45,31 @@ pub(super) fn server<'a>(
     match authority.and_then(split_authority) {
         Some((host, port)) => (Some(Value::Str(host)), port.or(socket_port)),
         None => (socket_address, socket_port),
+    }
+}
+
+/// The server as the client of the first proxy asked for it, where that is known, else as [`server`]. The port of an
+/// authority without one follows from the scheme (RFC 9110 § 4.2).
+pub(super) fn original_server<'a>(
+    context: Context<'a>,
+    authority: Option<&'a str>,
+    original: Original<'a>,
+) -> (Option<Value<&'a str>>, Option<u16>) {
+    if context.side == Side::Client {
+        return server(context, authority);
+    }
+    match original.authority.and_then(split_authority) {
+        Some((host, port)) => {
+            let default = original
+                .scheme
+                .map(|scheme| if scheme == "https" { 443 } else { 80 });
+            (Some(Value::Str(host)), port.or(original.port).or(default))
+        }
+        None => {
+            let (address, port) = server(context, authority);
+            let has_port = matches!(authority.and_then(split_authority), Some((_, Some(_))));
+            (address, original.port.filter(|_| !has_port).or(port))
+        }
     }
 }
 

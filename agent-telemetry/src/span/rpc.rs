@@ -86,7 +86,8 @@ pub(super) fn describe<'a>(
         to.both(RPC_RESPONSE_STATUS_CODE, *code);
     }
     let is_client = context.side == Side::Client;
-    network::set_server(&mut to, network::server(context, record.authority), is_client);
+    let server = network::original_server(context, record.authority, record.original);
+    network::set_server(&mut to, server, is_client);
     super::http::client(record.forwarded_for, context, &mut to);
     network::describe(context, &mut to);
     to.span(NETWORK_PROTOCOL_NAME, "http");

@@ -2,7 +2,8 @@ use super::*;
 use crate::route::RouteConfig;
 use crate::value::{Attribute, Key};
 use redwire_protocol::connection::{ConnectionId, Opener, Vantage};
-use redwire_protocol::record::http::Record as HttpRecord;
+use redwire_protocol::record::grpc::Record as RpcRecord;
+use redwire_protocol::record::http::{Original, Record as HttpRecord};
 use redwire_protocol::record::websocket::Record as WebSocketRecord;
 use std::collections::BTreeMap;
 
@@ -212,6 +213,89 @@ fn http_server() {
         ])
     );
     assert_eq!(said.measured[0].0, "http.server.request.duration");
+}
+
+/// Conventions 1.42, "Setting server.address and server.port": what the client of the first proxy asked for. Who sends
+/// such fields is the proxy, whose own server is another.
+#[test]
+fn behind_a_proxy() {
+    let mut incoming = connection();
+    std::mem::swap(&mut incoming.local, &mut incoming.remote);
+    let original = |scheme, authority, port| Original {
+        scheme,
+        authority,
+        port,
+    };
+    for (original, authority, expected) in [
+        (
+            original(Some("https"), Some("shop.example"), None),
+            "b:8080",
+            ["https", "shop.example", "443"],
+        ),
+        (
+            original(Some("http"), Some("shop.example"), None),
+            "b",
+            ["http", "shop.example", "80"],
+        ),
+        (
+            original(Some("https"), Some("shop.example:444"), Some(1)),
+            "b",
+            ["https", "shop.example", "444"],
+        ),
+        (
+            original(Some("https"), Some("shop.example"), Some(445)),
+            "b",
+            ["https", "shop.example", "445"],
+        ),
+        (
+            original(None, Some("[2001:db8::1]:444"), None),
+            "b",
+            ["http", "2001:db8::1", "444"],
+        ),
+        (
+            original(None, Some("shop.example"), None),
+            "b",
+            ["http", "shop.example", "-"],
+        ),
+        (original(Some("https"), None, None), "b", ["https", "b", "8080"]),
+        (
+            original(Some("https"), None, Some(443)),
+            "b",
+            ["https", "b", "443"],
+        ),
+        (original(None, None, Some(443)), "b:81", ["http", "b", "81"]),
+    ] {
+        let authority = Some(authority);
+        let record = HttpRecord {
+            original,
+            authority,
+            ..get()
+        };
+        let call = RpcRecord {
+            original,
+            authority,
+            version: "2",
+            ..RpcRecord::default()
+        };
+        let config = SpanConfig::default();
+        let server = say(
+            &incoming,
+            Side::Server,
+            Record::Http(record.clone()),
+            None,
+            &config,
+        );
+        let read = |said: &Said, key: &str| said.span.get(key).map_or("-", String::as_str).to_owned();
+        let said = ["url.scheme", "server.address", "server.port"].map(|key| read(&server, key));
+        assert_eq!(said, expected);
+        assert_eq!(server.metric["url.scheme"], expected[0]);
+        let rpc = say(&incoming, Side::Server, Record::Rpc(call), None, &config);
+        let said = ["server.address", "server.port"].map(|key| read(&rpc, key));
+        assert_eq!(said, expected[1..]);
+        let proxy = say(&connection(), Side::Client, Record::Http(record), None, &config);
+        assert_eq!(read(&proxy, "url.scheme"), "http");
+        assert_eq!(read(&proxy, "server.address"), "b");
+    }
 }
 
 #[test]

@@ -1,35 +1,12 @@
 //! gRPC (doc/PROTOCOL-HTTP2.md of the gRPC project): what a call is, above HTTP/2 or, as gRPC-Web, any HTTP.
 
+mod deadline;
+pub mod outcome;
 pub mod web;
 
-use crate::record::grpc::{Messages, Status};
+pub use deadline::Deadline;
 
-impl Status {
-    /// For a response without `grpc-status` (doc/http-grpc-status-mapping.md).
-    pub fn of_http(status: u16) -> Status {
-        match status {
-            400 => Status::INTERNAL,
-            401 => Status::UNAUTHENTICATED,
-            403 => Status::PERMISSION_DENIED,
-            404 => Status::UNIMPLEMENTED,
-            429 | 502 | 503 | 504 => Status::UNAVAILABLE,
-            _ => Status::UNKNOWN,
-        }
-    }
-
-    /// For a stream that was reset (doc/PROTOCOL-HTTP2.md, "Errors"). Codes without a mapping there are errors of
-    /// the transport: INTERNAL. CANCEL is also how peers let go of a call whose deadline is over (`late`).
-    pub fn of_reset(code: u32, late: bool) -> Status {
-        match code {
-            7 => Status::UNAVAILABLE,
-            8 if late => Status::DEADLINE_EXCEEDED,
-            8 => Status::CANCELLED,
-            11 => Status::RESOURCE_EXHAUSTED,
-            12 => Status::PERMISSION_DENIED,
-            _ => Status::INTERNAL,
-        }
-    }
-}
+use crate::record::grpc::Messages;
 
 /// Which of the wire formats a message uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,36 +47,8 @@ pub fn service_and_method(path: &str) -> Option<(&str, &str)> {
     (!service.is_empty() && !method.is_empty()).then_some((service, method))
 }
 
-/// The value of `grpc-timeout` in nanoseconds: at most eight digits and a unit.
-pub fn timeout(value: &[u8]) -> Option<u64> {
-    let (unit, digits) = value.split_last()?;
-    let unit = match unit {
-        b'H' => 3_600_000_000_000,
-        b'M' => 60_000_000_000,
-        b'S' => 1_000_000_000,
-        b'm' => 1_000_000,
-        b'u' => 1_000,
-        b'n' => 1,
-        _ => return None,
-    };
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = digits
-        .iter()
-        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    Some(number.saturating_mul(unit))
-}
-
-/// Whether a call that was given `timeout` is at its deadline after `elapsed`, both in nanoseconds. What is seen is a
-/// little short of what was sent: the client's clock runs from before it writes the request, a busy server reads it late
-/// (11 ms were seen, at the begin of a connection), and encoders round up (gRPC C-core to whole milliseconds, and to a
-/// hundredth of longer timeouts). A tenth of the timeout is the most that is forgiven.
-pub fn is_over(timeout: u64, elapsed: u64) -> bool {
-    const DELAY: u64 = 25_000_000;
-    let forgiven = DELAY.min(timeout / 10).max(timeout / 100);
-    elapsed >= timeout - forgiven
-}
+/// The bit of a prefix's flag byte that says that what follows is compressed.
+const COMPRESSED: u8 = 1;
 
 /// Bytes of a message's prefix: a flag byte and the length.
 const PREFIX: usize = 5;
@@ -142,8 +91,8 @@ impl Counter {
             let [flags, a, b, c, d] = self.prefix;
             self.left = u32::from_be_bytes([a, b, c, d]);
             self.trailers = flags & web::TRAILERS != 0;
-            // Bit 0 says compressed; the specification has no others.
-            self.foreign |= flags & !(web::TRAILERS | 1) != 0;
+            // The specification has no other bits.
+            self.foreign |= flags & !(web::TRAILERS | COMPRESSED) != 0;
             self.complete();
         }
         n
@@ -164,6 +113,11 @@ impl Counter {
     /// Whether the bytes that come next are the trailers of gRPC-Web: [`Counter::skippable`] many.
     pub fn at_trailers(&self) -> bool {
         self.trailers
+    }
+
+    /// Whether the message that has begun is compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.prefix[0] & COMPRESSED != 0
     }
 
     /// Whether a message has begun and is not complete.
@@ -246,53 +200,5 @@ mod tests {
         assert_eq!(service_and_method("/D"), None);
         assert_eq!(service_and_method("a.C/D"), None);
         assert_eq!(service_and_method("/a.C/"), None);
-    }
-
-    #[test]
-    fn statuses() {
-        assert_eq!(Status::parse(b"0"), Status::OK);
-        assert_eq!(Status::parse(b"16").name(), Some("UNAUTHENTICATED"));
-        assert_eq!(Status::parse(b"4").name(), Some("DEADLINE_EXCEEDED"));
-        for bad in [&b"x"[..], b"", b"+5", b"-1", b" 5", b"4294967296"] {
-            assert_eq!(Status::parse(bad), Status::UNKNOWN);
-        }
-        assert_eq!(Status::parse(b"77").name(), None);
-        assert_eq!(Status::of_http(200), Status::UNKNOWN);
-        assert_eq!(Status::of_http(404), Status::UNIMPLEMENTED);
-        assert_eq!(Status::of_http(503), Status::UNAVAILABLE);
-        assert_eq!(Status::of_reset(8, false), Status::CANCELLED);
-        assert_eq!(Status::of_reset(8, true), Status::DEADLINE_EXCEEDED);
-        assert_eq!(Status::of_reset(0, true), Status::INTERNAL);
-    }
-
-    #[test]
-    fn deadlines() {
-        const MS: u64 = 1_000_000;
-        for (timeout, elapsed, over) in [
-            (150 * MS, 150 * MS, true),
-            (150 * MS, 135 * MS, true),
-            (150 * MS, 134 * MS, false),
-            (1_000 * MS, 975 * MS, true),
-            (1_000 * MS, 974 * MS, false),
-            (10 * MS, 9 * MS, true),
-            (10 * MS, 8 * MS, false),
-            (10_000 * MS, 9_900 * MS, true),
-            (10_000 * MS, 9_800 * MS, false),
-            (0, 0, true),
-            (u64::MAX, 10_000 * MS, false),
-        ] {
-            assert_eq!(is_over(timeout, elapsed), over, "{elapsed} of {timeout}");
-        }
-    }
-
-    #[test]
-    fn timeouts() {
-        assert_eq!(timeout(b"101m"), Some(101_000_000));
-        assert_eq!(timeout(b"1H"), Some(3_600_000_000_000));
-        assert_eq!(timeout(b"99999999u"), Some(99_999_999_000));
-        assert_eq!(timeout(b"99999999H"), Some(u64::MAX), "584 years are the most");
-        for bad in ["", "m", "5", "1x", "-1S", "123456789n"] {
-            assert_eq!(timeout(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

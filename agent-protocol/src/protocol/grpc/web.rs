@@ -1,12 +1,41 @@
 //! gRPC-Web (doc/PROTOCOL-WEB.md): the body ends with a frame that holds the trailers as an HTTP/1 header block.
 
-use super::{Counter, Kind, Messages, Status};
+use super::outcome::Told;
+use super::{Counter, Kind, Messages};
+use crate::record::grpc::Status;
+use flate2::read::{GzDecoder, ZlibDecoder};
+use std::io::Read;
 
 /// The bit of a prefix's flag byte that says that trailers follow.
 pub const TRAILERS: u8 = 0x80;
 
-/// The `grpc-status` in the payload of a trailers frame.
-pub fn status(trailers: &[u8]) -> Option<Status> {
+/// What the payload of a trailers frame tells.
+pub fn told(trailers: &[u8], compressed: bool) -> Told {
+    if !compressed {
+        return status(trailers).map_or(Told::Nothing, Told::Status);
+    }
+    match inflated(trailers) {
+        Some(trailers) => told(&trailers, false),
+        None => Told::Unreadable,
+    }
+}
+
+/// Trailers in either of the encodings that the specification names and that show themselves (doc/compression.md):
+/// gzip (RFC 1952), and deflate, which means zlib (RFC 1950). `None` for others and for what is too long.
+fn inflated(trailers: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let limit = LONGEST as u64 + 1;
+    match trailers {
+        [0x1f, 0x8b, ..] => GzDecoder::new(trailers).take(limit).read_to_end(&mut plain),
+        _ => ZlibDecoder::new(trailers).take(limit).read_to_end(&mut plain),
+    }
+    .ok()
+    .filter(|&length| length <= LONGEST)?;
+    Some(plain)
+}
+
+/// The `grpc-status` among trailers.
+fn status(trailers: &[u8]) -> Option<Status> {
     trailers.split(|&byte| byte == b'\n').find_map(|line| {
         let colon = memchr::memchr(b':', line)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
@@ -16,7 +45,7 @@ pub fn status(trailers: &[u8]) -> Option<Status> {
     })
 }
 
-/// The longest trailers that are read, in bytes.
+/// The longest trailers that are read, in bytes, as sent and as they are inflated.
 const LONGEST: usize = 16 << 10;
 
 /// A body of gRPC-Web: its messages, and the status in its trailers.
@@ -26,7 +55,7 @@ pub struct Body {
     text: Option<Base64>,
     counter: Counter,
     trailers: Vec<u8>,
-    status: Option<Status>,
+    told: Told,
     /// Something in it was not understood, or not looked at.
     given_up: bool,
 }
@@ -38,7 +67,7 @@ impl Body {
             text: (kind == Kind::WebText).then(Base64::default),
             counter: Counter::default(),
             trailers: Vec::new(),
-            status: None,
+            told: Told::Nothing,
             given_up: false,
         }
     }
@@ -84,7 +113,7 @@ impl Body {
         }
         self.trailers.extend_from_slice(bytes);
         if last {
-            self.status = status(&self.trailers);
+            self.told = told(&self.trailers, self.counter.is_compressed());
             self.trailers = Vec::new();
         }
     }
@@ -107,19 +136,17 @@ impl Body {
         self.given_up = true;
     }
 
-    /// Whether all of it was understood.
-    pub fn is_whole(&self) -> bool {
-        !self.given_up
-    }
-
     /// The messages so far; `None` where some may have been missed.
     pub fn messages(&self) -> Option<Messages> {
         (!self.given_up).then(|| self.counter.messages())
     }
 
-    /// The `grpc-status` of its trailers.
-    pub fn status(&self) -> Option<Status> {
-        self.status
+    /// What its trailers tell.
+    pub fn told(&self) -> Told {
+        match self.told {
+            Told::Nothing if self.given_up => Told::Unreadable,
+            told => told,
+        }
     }
 }
 
@@ -220,12 +247,49 @@ mod tests {
                 let mut body = Body::new(kind);
                 bytes.chunks(size).for_each(|piece| body.take(piece));
                 assert_eq!(body.messages(), Some(Messages { count: 2, bytes: 3 }));
-                assert_eq!(body.status(), Some(Status(5)));
+                assert_eq!(body.told(), Told::Status(Status(5)));
             }
         }
         let mut body = Body::new(Kind::Web);
         body.take(b"<html>");
-        assert_eq!((body.messages(), body.is_whole()), (None, false));
+        assert_eq!((body.messages(), body.told()), (None, Told::Unreadable));
+    }
+
+    /// `printf 'grpc-status:5\r\n'`, by Python's gzip and zlib.
+    #[test]
+    fn compressed_trailers() {
+        const GZIP: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x4b\x2f\x2a\x48\xd6\x2d\x2e\x49\x2c\x29\x2d\xb6\x32\xe5\xe5\x02\x00\x85\x68\x5a\x14\x0f\x00\x00\x00";
+        const ZLIB: &[u8] =
+            b"\x78\x9c\x4b\x2f\x2a\x48\xd6\x2d\x2e\x49\x2c\x29\x2d\xb6\x32\xe5\xe5\x02\x00\x2e\x05\x05\x04";
+        for compressed in [GZIP, ZLIB] {
+            assert_eq!(told(compressed, true), Told::Status(Status(5)));
+            let frame = [&[0x81, 0, 0, 0, compressed.len() as u8], compressed].concat();
+            for size in 1..frame.len() {
+                let mut body = Body::new(Kind::Web);
+                frame.chunks(size).for_each(|piece| body.take(piece));
+                assert_eq!(body.told(), Told::Status(Status(5)));
+                assert_eq!(body.messages(), Some(Messages::default()));
+            }
+        }
+        for unreadable in [
+            &b"\x1f\x8b"[..],
+            &GZIP[..20],
+            &ZLIB[..9],
+            b"grpc-status:5\r\n",
+            b"",
+        ] {
+            assert_eq!(told(unreadable, true), Told::Unreadable);
+        }
+    }
+
+    /// 64 MiB of zeros, which are 64 KiB by gzip, are not inflated beyond the limit.
+    #[test]
+    fn a_bomb() {
+        let zeros = vec![0; 64 << 20];
+        let mut bomb = Vec::new();
+        let mut encoder = flate2::read::GzEncoder::new(&zeros[..], flate2::Compression::fast());
+        encoder.read_to_end(&mut bomb).unwrap();
+        assert_eq!(told(&bomb, true), Told::Unreadable);
     }
 
     #[test]

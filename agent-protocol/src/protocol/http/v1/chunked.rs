@@ -29,6 +29,8 @@ pub(super) struct Chunked {
 pub(super) enum Step {
     /// These bytes are framing; go on behind them.
     Framing(usize),
+    /// These bytes are a field line of the trailer section that is malformed.
+    Malformed(usize),
     /// These bytes are framing, then that many bytes of content follow.
     Data(usize, u64),
     /// These bytes are the last of the body, whose content had this size.
@@ -79,14 +81,14 @@ impl Chunked {
                 if line.is_empty() {
                     return Step::End(length, self.size);
                 }
-                let Some(colon) = memchr(b':', line) else {
-                    return Step::Invalid;
-                };
-                if line[..colon].iter().any(u8::is_ascii_whitespace) || colon == 0 {
-                    return Step::Invalid;
-                }
                 self.trailer += length;
-                Step::Framing(length)
+                // Nothing in it touches framing (RFC 9110 § 6.5.1).
+                match memchr(b':', line) {
+                    Some(colon) if colon > 0 && !line[..colon].iter().any(u8::is_ascii_whitespace) => {
+                        Step::Framing(length)
+                    }
+                    _ => Step::Malformed(length),
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The head of a message: start line and field lines (RFC 9112 §§ 2 to 6).
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3_iter, memmem};
 
 /// The longest head that is read; a longer one is refused.
 pub(super) const MAX_HEAD: usize = 64 << 10;
@@ -38,11 +38,16 @@ pub(super) struct Fields<'a> {
     pub(super) user_agent: Option<&'a [u8]>,
     pub(super) forwarded: Option<&'a [u8]>,
     pub(super) x_forwarded_for: Option<&'a [u8]>,
+    pub(super) x_forwarded_proto: Option<&'a [u8]>,
+    pub(super) x_forwarded_host: Option<&'a [u8]>,
+    pub(super) x_forwarded_port: Option<&'a [u8]>,
     pub(super) upgrade: Option<&'a [u8]>,
     pub(super) traceparent: Option<&'a [u8]>,
     pub(super) tracestate: Option<&'a [u8]>,
     pub(super) content_type: Option<&'a [u8]>,
     pub(super) grpc_status: Option<&'a [u8]>,
+    /// Lines that were left out because they are malformed.
+    pub(super) malformed: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -291,64 +296,78 @@ fn fields(bytes: &[u8], at: usize, is_request: bool, minor: u8) -> Parsed<Fields
     }
 }
 
-/// Where the line ends in which `at` lies, and where the next begins. A CR that ends no line and NUL are valid
-/// nowhere (RFC 9112 § 2.2, RFC 9110 § 5.5).
-fn line_end(bytes: &[u8], at: usize) -> Parsed<usize> {
-    let Some(found) = bytes.get(at..).and_then(|rest| memchr3(b'\n', b'\r', 0, rest)) else {
-        return Parsed::Partial;
-    };
-    let end = at + found;
-    match bytes[end..] {
-        [b'\n', ..] => Parsed::Whole(end, end + 1),
-        [b'\r', b'\n', ..] => Parsed::Whole(end, end + 2),
-        [b'\r'] => Parsed::Partial,
-        _ => Parsed::Invalid,
+/// Where the line ends in which `at` lies, where the next begins, and whether it holds what is valid nowhere: a CR that
+/// ends no line (RFC 9112 § 2.2), or NUL (RFC 9110 § 5.5).
+fn line_end(bytes: &[u8], at: usize) -> Option<(usize, usize, bool)> {
+    let rest = bytes.get(at..)?;
+    let mut valid = true;
+    for found in memchr3_iter(b'\n', b'\r', 0, rest) {
+        match rest[found..] {
+            [b'\n', ..] => return Some((at + found, at + found + 1, valid)),
+            [b'\r', b'\n', ..] => return Some((at + found, at + found + 2, valid)),
+            _ => valid = false,
+        }
     }
+    None
 }
 
-/// Reads the field line at `at`; what is whole has the offset of the next line.
+/// Reads the field line at `at`; what is whole has the offset of the next line. A malformed one that touches no framing is
+/// left out.
 fn field<'a>(fields: &mut Fields<'a>, bytes: &'a [u8], at: usize, is_request: bool) -> Parsed<()> {
-    let rest = &bytes[at..];
-    let Some(length) = rest.iter().position(|&byte| !is_token_byte(byte)) else {
+    let Some((mut end, mut next, mut valid)) = line_end(bytes, at) else {
         return Parsed::Partial;
     };
-    let (name, after) = rest.split_at(length);
+    // obs-fold: refused in a request, read as white space in a response (RFC 9112 § 5.2).
+    let mut folded = matches!(bytes[at], b' ' | b'\t');
+    while matches!(bytes.get(next), Some(b' ' | b'\t')) {
+        let Some((fold_end, fold_next, fold_valid)) = line_end(bytes, next) else {
+            return Parsed::Partial;
+        };
+        (end, next, valid, folded) = (fold_end, fold_next, valid && fold_valid, true);
+    }
+    if folded && is_request {
+        return Parsed::Invalid;
+    }
+    let line = &bytes[at..end];
+    let length = line
+        .iter()
+        .position(|&byte| !is_token_byte(byte))
+        .unwrap_or(line.len());
     let mut colon = length;
     if !is_request {
         // RFC 9112 § 5.1: to be removed from a response, but never accepted in a request.
-        colon += after
-            .iter()
-            .take_while(|&&byte| matches!(byte, b' ' | b'\t'))
-            .count();
+        let space = |&&byte: &&u8| matches!(byte, b' ' | b'\t');
+        colon += line[length..].iter().take_while(space).count();
     }
-    match rest.get(colon) {
-        Some(b':') if length > 0 => {}
-        None => return Parsed::Partial,
-        // The begin of a line end.
-        Some(b'\r') if rest.len() == 1 => return Parsed::Partial,
-        Some(_) => return Parsed::Invalid,
-    }
-    let from = at + colon + 1;
-    let (mut end, mut next) = match line_end(bytes, from) {
-        Parsed::Whole(end, next) => (end, next),
-        Parsed::Partial => return Parsed::Partial,
-        Parsed::Invalid => return Parsed::Invalid,
-    };
-    // obs-fold: refused in a request, read as white space in a response (RFC 9112 § 5.2).
-    while matches!(bytes.get(next), Some(b' ' | b'\t')) {
-        if is_request {
-            return Parsed::Invalid;
-        }
-        (end, next) = match line_end(bytes, next) {
-            Parsed::Whole(end, next) => (end, next),
-            Parsed::Partial => return Parsed::Partial,
-            Parsed::Invalid => return Parsed::Invalid,
+    if valid && length > 0 && line.get(colon) == Some(&b':') {
+        return match value(fields, &line[..length], &line[colon + 1..], is_request) {
+            Some(()) => Parsed::Whole((), next),
+            None => Parsed::Invalid,
         };
     }
-    match value(fields, name, &bytes[from..end], is_request) {
-        Some(()) => Parsed::Whole((), next),
-        None => Parsed::Invalid,
+    if touches_framing(line) {
+        return Parsed::Invalid;
     }
+    fields.malformed += 1;
+    Parsed::Whole((), next)
+}
+
+/// Whether somebody may take a malformed line for a field that a message's end or the connection's protocol depends on.
+fn touches_framing(line: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [b"contentlength", b"transferencoding", b"connection", b"upgrade"];
+    // What some take for the end of a line, others do not.
+    line.split(|byte| matches!(byte, b'\r' | b'\n' | 0)).any(|line| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or(line);
+        let mut letters = [0; 128];
+        let mut length = 0;
+        let only = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+        for (to, byte) in letters.iter_mut().zip(only) {
+            *to = byte.to_ascii_lowercase();
+            length += 1;
+        }
+        let letters = &letters[..length];
+        NAMES.iter().any(|name| memmem::find(letters, name).is_some())
+    })
 }
 
 /// Takes note of a field. `None` if it must not be accepted.
@@ -380,6 +399,15 @@ fn value<'a>(fields: &mut Fields<'a>, name: &[u8], value: &'a [u8], is_request: 
         }
         15 if is(b"x-forwarded-for") && fields.x_forwarded_for.is_none() => {
             fields.x_forwarded_for = Some(trim(value));
+        }
+        16 if is(b"x-forwarded-host") && fields.x_forwarded_host.is_none() => {
+            fields.x_forwarded_host = Some(trim(value));
+        }
+        16 if is(b"x-forwarded-port") && fields.x_forwarded_port.is_none() => {
+            fields.x_forwarded_port = Some(trim(value));
+        }
+        17 if is(b"x-forwarded-proto") && fields.x_forwarded_proto.is_none() => {
+            fields.x_forwarded_proto = Some(trim(value));
         }
         17 if is(b"transfer-encoding") => {
             for coding in value.split(|&byte| byte == b',') {

@@ -19,7 +19,7 @@ use crate::record::{self, Record};
 use crate::trace_context::SpanContext;
 use crate::transaction::{CONNECTION_CLOSED, Transaction};
 use chunked::Chunked;
-use head::Parsed;
+use head::{Fields, Parsed};
 use request::Request;
 
 /// HTTP/1.
@@ -50,12 +50,14 @@ fn detect(bytes: &[u8], fresh: bool) -> Detection {
     if head::request_line(line).is_some() {
         match head::request(bytes) {
             Parsed::Invalid => Detection::No,
+            Parsed::Whole(head, _) if !fresh && head.fields.malformed > 0 => Detection::No,
             Parsed::Partial if !fresh => Detection::Maybe,
             _ => Detection::Yes(Flow::ToServer),
         }
     } else if head::status_line(line).is_some() {
         match head::response(bytes) {
             Parsed::Invalid => Detection::No,
+            Parsed::Whole(head, _) if !fresh && head.fields.malformed > 0 => Detection::No,
             Parsed::Partial if !fresh => Detection::Maybe,
             _ => Detection::Yes(Flow::ToClient),
         }
@@ -313,6 +315,12 @@ impl Protocol for Connection {
 
     fn abandon(&mut self, output: &mut dyn Output) {
         self.pairing.abandon(output);
+    }
+}
+
+fn count_malformed(fields: &Fields<'_>, output: &mut dyn Output) {
+    if fields.malformed > 0 {
+        output.lost(Loss::MalformedField, fields.malformed.into());
     }
 }
 

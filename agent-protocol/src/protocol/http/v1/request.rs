@@ -2,6 +2,7 @@
 
 use super::head::{Fields, RequestHead, absolute};
 use crate::protocol::Flow;
+use crate::protocol::grpc::outcome::{self, End, Told};
 use crate::protocol::grpc::{self, Kind, web};
 use crate::protocol::http::forwarded;
 use crate::record;
@@ -37,6 +38,9 @@ pub(in crate::protocol::http) struct Request {
     authority: Option<Piece>,
     user_agent: Option<Piece>,
     forwarded_for: Option<Piece>,
+    original_scheme: Option<&'static str>,
+    original_authority: Option<Piece>,
+    original_port: Option<u16>,
     tracestate: Option<Piece>,
     minor: u8,
     pub(super) is_head: bool,
@@ -78,9 +82,7 @@ impl Request {
             self.authority = self.push(host);
         }
         self.user_agent = fields.user_agent.and_then(|value| self.push(value));
-        let client = fields.forwarded.and_then(forwarded::of_forwarded);
-        let client = client.or_else(|| forwarded::of_x_forwarded_for(fields.x_forwarded_for?));
-        self.forwarded_for = client.and_then(|client| self.push(client));
+        self.forwarded(fields);
         self.remote_parent = fields.traceparent.and_then(SpanContext::parse);
         if self.remote_parent.is_some() {
             self.tracestate = fields.tracestate.and_then(|value| self.push(value));
@@ -91,6 +93,20 @@ impl Request {
         } else if fields.upgrade.is_some() && head.minor > 0 {
             self.switch = Switch::Upgrade;
         }
+    }
+
+    fn forwarded(&mut self, fields: &Fields<'_>) {
+        let said = fields.forwarded.map(forwarded::forwarded).unwrap_or_default();
+        let client = said.client.or_else(|| forwarded::client(fields.x_forwarded_for?));
+        self.forwarded_for = client.and_then(|client| self.push(client));
+        let authority = said
+            .authority
+            .or_else(|| forwarded::authority(fields.x_forwarded_host?));
+        self.original_authority = authority.and_then(|authority| self.push(authority));
+        self.original_scheme = said
+            .scheme
+            .or_else(|| forwarded::scheme(fields.x_forwarded_proto?));
+        self.original_port = fields.x_forwarded_port.and_then(forwarded::port);
     }
 
     /// The four forms of RFC 9112 § 3.2.
@@ -155,6 +171,11 @@ impl Request {
             authority: get(self.authority),
             user_agent: get(self.user_agent),
             forwarded_for: get(self.forwarded_for),
+            original: record::http::Original {
+                scheme: self.original_scheme,
+                authority: get(self.original_authority),
+                port: self.original_port,
+            },
             version: if self.minor == 0 { "1.0" } else { "1.1" },
             status: self.status,
             request_body_size: self.body_size,
@@ -191,13 +212,12 @@ impl Request {
         let [request, response] = &call.bodies;
         let http = self.record();
         let name = http.path.and_then(grpc::service_and_method);
-        let missed = response.as_ref().is_some_and(|body| !body.is_whole());
-        let status = call.status.or_else(|| response.as_ref()?.status());
-        let status = status.or_else(|| match http.status {
-            _ if cut_off => Some(record::grpc::Status::UNAVAILABLE),
-            Some(200) if missed => None,
-            status => status.map(record::grpc::Status::of_http),
-        });
+        let told = match call.status {
+            Some(status) => Told::Status(status),
+            None => response.as_ref().map(web::Body::told).unwrap_or_default(),
+        };
+        let end = if cut_off { End::Closed } else { End::Complete };
+        let status = outcome::status(told, http.status, response.is_none(), end);
         Some(record::grpc::Record {
             service: name.map(|(service, _)| service),
             method: name.map(|(_, method)| method),
@@ -208,6 +228,7 @@ impl Request {
             authority: http.authority,
             user_agent: http.user_agent,
             forwarded_for: http.forwarded_for,
+            original: http.original,
             version: http.version,
             request: request.as_ref().and_then(web::Body::messages),
             response: response.as_ref().and_then(web::Body::messages),

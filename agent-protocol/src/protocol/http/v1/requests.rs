@@ -3,7 +3,7 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, Coding, Parsed};
 use super::request::Switch;
-use super::{Behind, Connection, Next, State};
+use super::{Behind, Connection, Next, State, count_malformed};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Then};
@@ -32,6 +32,11 @@ impl Connection {
             }
             State::Chunked(mut chunked) => match chunked.step(&input.bytes[at..]) {
                 Step::Framing(n) => {
+                    self.to_server = State::Chunked(chunked);
+                    Next::On(n)
+                }
+                Step::Malformed(n) => {
+                    output.lost(Loss::MalformedField, 1);
                     self.to_server = State::Chunked(chunked);
                     Next::On(n)
                 }
@@ -102,6 +107,7 @@ impl Connection {
             }
             Parsed::Invalid => return self.refuse(Flow::ToServer, output),
         };
+        count_malformed(&head.fields, output);
         let mut request = self.pairing.storage();
         request.fill(&head);
         self.switching = request.switch != Switch::None;

@@ -3,7 +3,7 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, Coding, Parsed, ResponseHead};
 use super::request::Switch;
-use super::{Behind, COUNTED, Connection, Next, State, report};
+use super::{Behind, COUNTED, Connection, Next, State, count_malformed, report};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::http::v2;
@@ -33,6 +33,11 @@ impl Connection {
             }
             State::Chunked(mut chunked) => match chunked.step(&input.bytes[at..]) {
                 Step::Framing(n) => {
+                    self.to_client = State::Chunked(chunked);
+                    Next::On(n)
+                }
+                Step::Malformed(n) => {
+                    output.lost(Loss::MalformedField, 1);
                     self.to_client = State::Chunked(chunked);
                     Next::On(n)
                 }
@@ -98,6 +103,7 @@ impl Connection {
             Parsed::Invalid => return self.refuse(Flow::ToClient, output),
         };
         if head.is_interim() {
+            count_malformed(&head.fields, output);
             self.to_client = State::Head(0);
             return Next::On(length);
         }
@@ -139,6 +145,7 @@ impl Connection {
         length: usize,
         output: &mut dyn Output,
     ) -> Next {
+        count_malformed(&head.fields, output);
         let status = head.status;
         let (mut is_head, mut switch) = (false, Switch::None);
         if self.answers

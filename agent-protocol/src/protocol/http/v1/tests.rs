@@ -274,12 +274,7 @@ fn refused_requests() {
         "G(T /a HTTP/1.1\r\n\r\n",
         "GET /a HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
         "GET /a HTTP/1.1\r\n Host: a\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost : a\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost a\r\n\r\n",
-        "GET /a HTTP/1.1\r\n: a\r\n\r\n",
         "GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "GET /a HTTP/1.1\r\nX: a\rb\r\n\r\n",
-        "GET /a HTTP/1.1\r\nX: a\0b\r\n\r\n",
         "POST /a HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /a HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "POST /a HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\n",
@@ -295,6 +290,16 @@ fn refused_requests() {
         "POST /a HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n",
         "POST /a HTTP/1.1\r\nTransfer-Encoding:\r\n\r\n",
         "POST /a HTTP/1.1\r\nTransfer-Encoding\t: chunked\r\n\r\n",
+        // Malformed lines that somebody may take for framing.
+        "POST /a HTTP/1.1\r\nContent-Length : 1\r\n\r\n",
+        "POST /a HTTP/1.1\r\nContent Length: 1\r\n\r\n",
+        "POST /a HTTP/1.1\r\nContent-Length 1\r\n\r\n",
+        "POST /a HTTP/1.1\r\nContent-Length\0: 1\r\n\r\n",
+        "POST /a HTTP/1.1\r\nContent-Length: 1\0\r\n\r\n",
+        "POST /a HTTP/1.1\r\nX: a\rContent-Length: 1\r\n\r\n",
+        "POST /a HTTP/1.1\r\n\u{a0}Transfer-Encoding: chunked\r\n\r\n",
+        "GET /a HTTP/1.1\r\nConnection : close\r\n\r\n",
+        "GET /a HTTP/1.1\r\n(Upgrade): x\r\n\r\n",
     ] {
         // A good exchange first, so that the connection is known to speak HTTP.
         let seen = talk(&[(Q, GET), (A, OK), (Q, bad.as_bytes()), (A, OK)]);
@@ -313,7 +318,6 @@ fn refused_chunked_coding_loses_no_false_one() {
         "1 1\r\nx\r\n",
         "11111111111111111\r\n",
         "1\r\nxy\r\n",
-        "0\r\nX\r\n\r\n",
     ] {
         let request = format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{bad}");
         let seen = talk(&[(Q, request.as_bytes()), (Q, GET), (A, OK), (A, OK)]);
@@ -336,6 +340,10 @@ fn refused_responses() {
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
         "some other text\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent Length: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\rContent-Length: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\0\r\n\r\n",
     ] {
         let seen = talk(&[
             (Q, GET),
@@ -365,6 +373,59 @@ fn tolerated_responses() {
         let seen = lines(&[(Q, GET), (A, response.as_bytes()), (Q, GET), (A, OK)]);
         assert_eq!(seen, ["GET /a 200 0/2 1-2", "GET /a 200 0/2 3-4"], "{response:?}");
     }
+}
+
+/// Field lines that no one needs are left out, and counted, and the message stands: a field name with a space or a byte of
+/// eight bits, none at all, NUL or a CR in a value, a line without a colon.
+#[test]
+fn malformed_lines_that_touch_no_framing() {
+    for line in [
+        &b"X Y: a"[..],
+        b"X\xe9: a",
+        b"\xc3\xa9: a",
+        b"X: a\0b",
+        b"X: a\rb",
+        b"no colon",
+        b": a",
+        b"<html>",
+        b"",
+    ] {
+        let odd = u64::from(!line.is_empty());
+        let line = [line, if line.is_empty() { b"" } else { b"\r\n" }].concat();
+        let request = [b"POST /a HTTP/1.1\r\n", &line[..], b"Content-Length: 1\r\n\r\nx"].concat();
+        let response = [b"HTTP/1.1 200 OK\r\n", &line[..], b"Content-Length: 2\r\n\r\nok"].concat();
+        for size in [1, 3, 1000] {
+            let leak = |bytes: &[u8]| -> &'static [u8] { Box::leak(bytes.to_vec().into_boxed_slice()) };
+            let writes: Vec<_> = (leak(&request).chunks(size).map(|piece| (Q, piece)))
+                .chain(leak(&response).chunks(size).map(|piece| (A, piece)))
+                .chain([(Q, GET), (A, OK)])
+                .collect();
+            let seen = talk(&writes);
+            assert_eq!(seen.lines.len(), 2, "{:?}", String::from_utf8_lossy(&line));
+            assert!(seen.lines[0].starts_with("POST /a 200 1/2 "), "{:?}", seen.lines);
+            assert_eq!(seen.lost(Loss::MalformedField), 2 * odd);
+            assert_eq!(seen.losses.len() as u64, 2 * odd, "{:?}", seen.losses);
+        }
+    }
+    // White space before the colon, which a response may have; a line that is folded, with NUL; and of a trailer section.
+    for (response, odd) in [
+        (&b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok"[..], 0),
+        (b"HTTP/1.1 200 OK\r\n a: b\r\nContent-Length: 2\r\n\r\nok", 1),
+        (
+            b"HTTP/1.1 200 OK\r\nX: a\r\n b\0\r\nContent-Length: 2\r\n\r\nok",
+            1,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX\r\nY Z: a\r\n\r\n",
+            2,
+        ),
+    ] {
+        let seen = talk(&[(Q, GET), (A, response), (Q, GET), (A, OK)]);
+        assert_eq!(seen.lines, ["GET /a 200 0/2 1-2", "GET /a 200 0/2 3-4"]);
+        assert_eq!(seen.lost(Loss::MalformedField), odd);
+    }
+    let seen = talk(&[(Q, b"GET /a HTTP/1.1\r\nHost : h\r\n\r\n"), (A, OK)]);
+    assert_eq!((seen.lines.len(), seen.lost(Loss::MalformedField)), (1, 1));
 }
 
 #[test]
@@ -436,6 +497,35 @@ fn target_forms() {
         let response = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
         let seen = talk(&[(Q, request.as_bytes()), (A, response)]);
         assert!(seen.records[0].contains(expected), "{line}: {}", seen.records[0]);
+    }
+}
+
+/// Forwarded first (RFC 7239), then what proxies said before it was there.
+#[test]
+fn what_was_asked_for() {
+    for (fields, expected) in [
+        (
+            "Forwarded: proto=https;host=shop.example\r\nX-Forwarded-Host: b\r\nX-Forwarded-Proto: http",
+            r#"{ scheme: Some("https"), authority: Some("shop.example"), port: None }"#,
+        ),
+        (
+            "X-Forwarded-Host: shop.example:8443, b\r\nX-Forwarded-Proto: https\r\nForwarded: for=192.0.2.1",
+            r#"{ scheme: Some("https"), authority: Some("shop.example:8443"), port: None }"#,
+        ),
+        (
+            "x-forwarded-port: 444\r\nx-forwarded-host:",
+            "{ scheme: None, authority: None, port: Some(444) }",
+        ),
+        ("Host: h", "{ scheme: None, authority: None, port: None }"),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
+        let seen = talk(&[(Q, request.as_bytes()), (A, OK)]);
+        let expected = format!("original: Original {expected}");
+        assert!(
+            seen.records[0].contains(&expected),
+            "{fields}: {}",
+            seen.records[0]
+        );
     }
 }
 
@@ -600,7 +690,9 @@ fn detection() {
         ("\r\n\nGET / HTTP/1.0\n", true, server),
         ("GET / HTTP/1.1\r\nHost: h\r\n", false, Maybe),
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", false, server),
-        ("GET / HTTP/1.1\r\nHost\r\n", true, No),
+        ("GET / HTTP/1.1\r\nHost\r\n", true, server),
+        ("GET / HTTP/1.1\r\nHost\r\n\r\n", false, No),
+        ("GET / HTTP/1.1\r\nConnection\r\n", true, No),
         ("PRI * HTTP/2", true, No),
         ("PRI * HTTP/2.0\r\n", true, No),
         ("GET / RTSP/1.0\r\n", true, No),

@@ -252,10 +252,10 @@ impl Connection {
                         self.flow_mut(flow).place = Place::Payload(payload);
                         return Err(Stop(at, Then::More));
                     }
+                    let compressed = counter.is_compressed();
                     counter.pass(length);
                     payload.content -= length;
-                    self.streams
-                        .web_trailers(payload.stream, trailers.unwrap_or_default());
+                    self.streams.web_trailers(payload.stream, trailers, compressed);
                     u64::from(length)
                 }
                 Some(counter) if counter.skippable() > 0 => {

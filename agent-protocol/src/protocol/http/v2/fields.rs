@@ -37,6 +37,9 @@ pub(super) enum Name {
     Tracestate,
     UserAgent,
     XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedProto,
     Other,
 }
 
@@ -58,6 +61,9 @@ impl FieldName for Name {
             b"tracestate" => Name::Tracestate,
             b"user-agent" => Name::UserAgent,
             b"x-forwarded-for" => Name::XForwardedFor,
+            b"x-forwarded-host" => Name::XForwardedHost,
+            b"x-forwarded-port" => Name::XForwardedPort,
+            b"x-forwarded-proto" => Name::XForwardedProto,
             _ => Name::Other,
         }
     }
@@ -100,14 +106,16 @@ pub(super) struct Request {
     authority: Piece,
     host: Piece,
     user_agent: Piece,
-    forwarded_for: Piece,
+    /// By Forwarded, and by X-Forwarded-For.
+    forwarded_for: [Piece; 2],
+    original_scheme: [Option<&'static str>; 2],
+    original_authority: [Piece; 2],
+    original_port: Option<u16>,
     tracestate: Piece,
     pub(super) context: Option<SpanContext>,
     pub(super) content: Content,
-    /// How long the client gives a gRPC call, in nanoseconds.
-    pub(super) timeout: Option<u64>,
-    /// The client is one that Forwarded named.
-    forwarded: bool,
+    /// How long the client gives a gRPC call.
+    pub(super) deadline: Option<grpc::Deadline>,
     /// Extended CONNECT (RFC 8441) for a WebSocket.
     pub(super) websocket: bool,
     /// A pseudo-header field of a request was among the fields.
@@ -180,6 +188,8 @@ impl Request {
         let mut request = Request {
             context: upgrade.remote_parent,
             is_request: true,
+            original_scheme: [upgrade.request.original.scheme, None],
+            original_port: upgrade.request.original.port,
             ..Request::default()
         };
         let known = &upgrade.request;
@@ -190,7 +200,8 @@ impl Request {
             (&mut request.scheme, known.scheme),
             (&mut request.authority, known.authority),
             (&mut request.user_agent, known.user_agent),
-            (&mut request.forwarded_for, known.forwarded_for),
+            (&mut request.forwarded_for[0], known.forwarded_for),
+            (&mut request.original_authority[0], known.original.authority),
             (&mut request.tracestate, upgrade.tracestate),
         ] {
             if let Some(value) = value {
@@ -261,21 +272,33 @@ impl Request {
             Name::Traceparent => self.context = self.context.or_else(|| SpanContext::parse(value)),
             Name::ContentType if self.content == Content::None => self.content = Content::of(value),
             Name::Forwarded => {
-                if !self.forwarded
-                    && let Some(client) = forwarded::of_forwarded(value)
-                {
-                    // Before what X-Forwarded-For may have said.
-                    (self.forwarded, self.forwarded_for) = (true, Piece::default());
-                    add(&mut self.text, &mut self.forwarded_for, client);
+                let said = forwarded::forwarded(value);
+                if let Some(client) = said.client {
+                    add(&mut self.text, &mut self.forwarded_for[0], client);
                 }
+                if let Some(authority) = said.authority {
+                    add(&mut self.text, &mut self.original_authority[0], authority);
+                }
+                self.original_scheme[0] = self.original_scheme[0].or(said.scheme);
             }
             Name::XForwardedFor => {
-                if let Some(client) = forwarded::of_x_forwarded_for(value) {
-                    add(&mut self.text, &mut self.forwarded_for, client);
+                if let Some(client) = forwarded::client(value) {
+                    add(&mut self.text, &mut self.forwarded_for[1], client);
                 }
             }
+            Name::XForwardedHost => {
+                if let Some(authority) = forwarded::authority(value) {
+                    add(&mut self.text, &mut self.original_authority[1], authority);
+                }
+            }
+            Name::XForwardedProto => {
+                self.original_scheme[1] = self.original_scheme[1].or_else(|| forwarded::scheme(value));
+            }
+            Name::XForwardedPort => {
+                self.original_port = self.original_port.or_else(|| forwarded::port(value));
+            }
             Name::Status => self.refused = true,
-            Name::GrpcTimeout => self.timeout = grpc::timeout(value),
+            Name::GrpcTimeout => self.deadline = grpc::Deadline::parse(value),
             Name::ContentType | Name::GrpcStatus | Name::Other => {}
         }
     }
@@ -312,7 +335,20 @@ impl Request {
     }
 
     pub(super) fn forwarded_for(&self) -> Option<&str> {
-        self.get(self.forwarded_for)
+        self.first(self.forwarded_for)
+    }
+
+    pub(super) fn original(&self) -> record::http::Original<'_> {
+        let [scheme, other] = self.original_scheme;
+        record::http::Original {
+            scheme: scheme.or(other),
+            authority: self.first(self.original_authority),
+            port: self.original_port,
+        }
+    }
+
+    fn first(&self, [first, second]: [Piece; 2]) -> Option<&str> {
+        self.get(first).or_else(|| self.get(second))
     }
 
     pub(super) fn tracestate(&self) -> Option<&str> {

@@ -4,6 +4,7 @@ use super::fields::{Content, Request};
 use super::frames::error_name;
 use crate::output::Output;
 use crate::protocol::Flow;
+use crate::protocol::grpc::outcome::{self, End, Told};
 use crate::protocol::grpc::{self, Counter, Kind};
 use crate::record::grpc::{Messages, Status};
 use crate::record::{self, Record, http, websocket};
@@ -167,6 +168,7 @@ impl Stream {
             authority: self.request.authority(),
             user_agent: self.request.user_agent(),
             forwarded_for: self.request.forwarded_for(),
+            original: self.request.original(),
             version: "2",
             request: self.counted(Flow::ToServer),
             response: self.counted(Flow::ToClient),
@@ -195,19 +197,25 @@ impl Stream {
     }
 
     fn grpc_status(&self, kind: Kind, end: u64, outcome: Outcome) -> Option<Status> {
-        self.grpc_status.or(match (outcome, self.status) {
-            (Outcome::Reset(code), _) => {
-                let elapsed = end.saturating_sub(self.start);
-                let late = self.request.timeout;
-                let late = late.is_some_and(|timeout| grpc::is_over(timeout, elapsed));
-                Some(Status::of_reset(code, late))
-            }
-            (Outcome::Closed, _) => Some(Status::UNAVAILABLE),
-            (Outcome::Complete, _) if self.grpc_status_unknown => None,
+        let counted = self.halves[Flow::ToClient as usize].counter.is_some();
+        let told = match self.grpc_status {
+            Some(status) => Told::Status(status),
+            None if self.grpc_status_unknown => Told::Unreadable,
             // Its trailers are in the body, where they may not have been looked at.
-            (Outcome::Complete, Some(200)) if kind != Kind::Native => None,
-            (Outcome::Complete, status) => status.map(Status::of_http),
-        })
+            None if kind != Kind::Native && self.content != Content::Other && !counted => Told::Unreadable,
+            None => Told::Nothing,
+        };
+        let end = match outcome {
+            Outcome::Complete => End::Complete,
+            Outcome::Reset(code) => {
+                let elapsed = end.saturating_sub(self.start);
+                let late = self.request.deadline;
+                let late = late.is_some_and(|deadline| deadline.is_over(elapsed));
+                End::Reset { code, late }
+            }
+            Outcome::Closed => End::Closed,
+        };
+        outcome::status(told, self.status, self.content == Content::Other, end)
     }
 
     /// Reports the transaction, which ended at `end`.
@@ -238,6 +246,7 @@ impl Stream {
                 authority: self.request.authority(),
                 user_agent: self.request.user_agent(),
                 forwarded_for: self.request.forwarded_for(),
+                original: self.request.original(),
                 version: "2",
                 status: self.status,
                 request_body_size: size(Flow::ToServer),

@@ -6,7 +6,8 @@ use super::stream::{Outcome, REPORT_EVERY, Stream};
 use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::Flow;
-use crate::protocol::grpc::{self, Counter, Kind};
+use crate::protocol::grpc::outcome::Told;
+use crate::protocol::grpc::{Counter, Kind, web};
 use std::collections::VecDeque;
 
 /// Open streams of a connection; the oldest goes when one more comes.
@@ -179,6 +180,10 @@ impl Streams {
                 (half.holed, half.counter) = (false, counter);
             }
             stream.answered = true;
+            if matches!(response.content, Content::Grpc(Kind::Web | Kind::WebText)) {
+                // A response without messages has it here (doc/PROTOCOL-WEB.md, "Trailers-Only").
+                stream.grpc_status = response.grpc_status;
+            }
             stream.status = response.status;
             stream.content = response.content;
             let half = stream.half(Flow::ToClient);
@@ -192,8 +197,8 @@ impl Streams {
             if stream.grpc() == Some(Kind::Native) && !matches!(stream.content, Content::Other) {
                 learned = response.infer_grpc_status();
             }
-            stream.grpc_status = response.grpc_status;
-            stream.grpc_status_unknown = response.incomplete;
+            stream.grpc_status = response.grpc_status.or(stream.grpc_status);
+            stream.grpc_status_unknown |= response.incomplete;
         } else if matches!(stream.status, Some(200..=299))
             && stream.websocket.is_none()
             && stream.request.method() == Some("CONNECT")
@@ -231,12 +236,16 @@ impl Streams {
         self.get(id)?.half(flow).counter.as_mut()
     }
 
-    /// The trailers of gRPC-Web are in these bytes.
-    pub(super) fn web_trailers(&mut self, id: u32, trailers: &[u8]) {
+    /// The trailers of gRPC-Web are in these bytes; `None` where they are too long.
+    pub(super) fn web_trailers(&mut self, id: u32, trailers: Option<&[u8]>, compressed: bool) {
         if let Some(stream) = self.get(id)
             && matches!(stream.grpc(), Some(Kind::Web))
         {
-            stream.grpc_status = grpc::web::status(trailers);
+            match trailers.map(|trailers| web::told(trailers, compressed)) {
+                Some(Told::Status(status)) => stream.grpc_status = Some(status),
+                Some(Told::Nothing) => {}
+                Some(Told::Unreadable) | None => stream.grpc_status_unknown = true,
+            }
         }
     }
 

@@ -183,13 +183,18 @@ fn weigh(header: &Header, payload: &[u8], decoder: &mut Decoder<StrictName>) -> 
         kind::RST_STREAM => (number(0)? <= 0xd).then_some((2, None)),
         kind::GOAWAY => (number(0)? <= 0x7fff_ffff && number(4)? <= 0xd).then_some((2, None)),
         kind::SETTINGS => {
-            let known = |(id, value): (u16, u32)| match id {
-                2 | 8 => value <= 1,
-                4 => value <= 0x7fff_ffff,
-                5 => (1 << 14..1 << 24).contains(&value),
-                _ => (1..=16).contains(&id),
-            };
-            frames::settings(payload).all(known).then_some((2, None))
+            // Any that is not known has to be ignored (§ 6.5.2), and shows nothing.
+            let (mut valid, mut known) = (true, payload.is_empty());
+            for (id, value) in frames::settings(payload) {
+                known |= (1..=16).contains(&id);
+                valid &= match id {
+                    2 | 8 => value <= 1,
+                    4 => value <= 0x7fff_ffff,
+                    5 => (1 << 14..1 << 24).contains(&value),
+                    _ => true,
+                };
+            }
+            valid.then_some((if known { 2 } else { 1 }, None))
         }
         _ => Some((2, None)),
     }
