@@ -103,13 +103,31 @@ pub enum Answer {
     Unknown,
 }
 
+/// A time that may not be known, in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct When(u64);
+
+impl When {
+    const UNKNOWN: When = When(u64::MAX);
+
+    fn get(self) -> Option<u64> {
+        (self != When::UNKNOWN).then_some(self.0)
+    }
+}
+
+impl Default for When {
+    fn default() -> When {
+        When::UNKNOWN
+    }
+}
+
 /// Requests that were sent without waiting, and their responses, so far.
 #[derive(Debug, Default)]
 struct Burst {
-    /// When the first request began; `None` where it was not seen.
-    start: Option<u64>,
+    /// When the first request began, where it was seen.
+    start: When,
     /// When the first response ended.
-    answered: Option<u64>,
+    answered: When,
     /// A response ended when a request began, so that it is not known which came first.
     unclear: bool,
 }
@@ -135,24 +153,24 @@ pub struct Pairing<R> {
     /// Something speaks for pipelining.
     wary: bool,
     /// End of the response to the last request, while no request came after it.
-    last_end: Option<u64>,
+    last_end: When,
     /// Time of the latest response seen to begin.
-    last_response: Option<u64>,
+    last_response: When,
     /// The request flow is seen up to this time, at least.
     requests_until: u64,
     /// When the latest response began that answers no request seen.
     last_unsolicited: u64,
     /// A hole in the requests begins behind one of this time, and nothing that was in it was answered yet.
-    hidden_since: Option<u64>,
-    /// When requests came that were passed over, and no response since.
-    passed: VecDeque<u64>,
+    hidden_since: When,
+    /// When requests came that were passed over, with the bytes before them; of responses between not all were seen yet.
+    passed: Option<Box<VecDeque<(u64, u64)>>>,
     /// The newest request has not ended yet.
     open: bool,
     pool: Vec<R>,
     /// Most entries at a time since there was none.
-    depth: usize,
+    depth: u32,
     /// Most entries that are allowed.
-    limit: usize,
+    limit: u32,
 }
 
 impl<R: Default> Pairing<R> {
@@ -164,7 +182,7 @@ impl<R: Default> Pairing<R> {
     /// As [`Pairing::new`], with up to `limit` requests outstanding.
     pub fn with_limit(fresh: bool, limit: usize) -> Pairing<R> {
         Pairing {
-            limit,
+            limit: limit as u32,
             // Most clients have one request in flight, and the first growth is by four.
             entries: VecDeque::with_capacity(1),
             complete: 0,
@@ -177,12 +195,12 @@ impl<R: Default> Pairing<R> {
             doubtful_turns: 0,
             agreed: 0,
             wary: false,
-            last_end: None,
-            last_response: None,
+            last_end: When::UNKNOWN,
+            last_response: When::UNKNOWN,
             requests_until: 0,
             last_unsolicited: 0,
-            hidden_since: None,
-            passed: VecDeque::new(),
+            hidden_since: When::UNKNOWN,
+            passed: None,
             open: false,
             pool: Vec::new(),
             depth: 0,
@@ -191,7 +209,7 @@ impl<R: Default> Pairing<R> {
 
     /// Whether one more request would be too many.
     pub fn is_full(&self) -> bool {
-        self.outstanding() >= self.limit
+        self.outstanding() >= self.limit as usize
     }
 
     /// Whether requests and responses are paired no more.
@@ -207,7 +225,7 @@ impl<R: Default> Pairing<R> {
     /// Takes storage back.
     pub fn recycle(&mut self, request: R) {
         if self.entries.is_empty() {
-            self.pool.truncate(self.depth.saturating_sub(1));
+            self.pool.truncate(self.depth.saturating_sub(1) as usize);
             self.depth = 0;
         }
         self.pool.push(request);
@@ -236,15 +254,15 @@ impl<R: Default> Pairing<R> {
             end: 0,
             certain: self.trust == Trust::Certain,
         });
-        if self.entries.len() == 1 && self.last_end.is_none() {
+        if self.entries.len() == 1 && self.last_end.get().is_none() {
             self.burst = Burst {
-                start: Some(start),
+                start: When(start),
                 ..Burst::default()
             };
         }
         self.open = true;
-        self.depth = self.depth.max(self.entries.len());
-        if let Some(end) = self.last_end.take() {
+        self.depth = self.depth.max(self.entries.len() as u32);
+        if let Some(end) = std::mem::take(&mut self.last_end).get() {
             self.compare(end, start, output);
         }
     }
@@ -340,10 +358,12 @@ impl<R: Default> Pairing<R> {
         if certain && self.trust != Trust::Certain {
             return;
         }
-        self.burst.answered.get_or_insert(end);
+        if self.burst.answered.get().is_none() {
+            self.burst.answered = When(end);
+        }
         match self.entries.get(self.complete).map(|next| next.start) {
             Some(next) => self.compare(end, next, output),
-            None => self.last_end = Some(end),
+            None => self.last_end = When(end),
         }
     }
 
@@ -364,12 +384,12 @@ impl<R: Default> Pairing<R> {
     pub fn gap(&mut self, flow: Flow, output: &mut dyn Output) {
         self.joined = false;
         self.agreed = 0;
-        self.last_end = None;
+        self.last_end = When::UNKNOWN;
         self.burst = Burst::default();
         self.wary |= self.fresh && self.turns < KNOWN;
         if flow == Flow::ToClient {
             // What answered them may be in the hole.
-            self.passed.clear();
+            self.passed = None;
             // Each may have been answered in the hole; `passed_over` tells those from later ones.
             for entry in self.entries.range_mut(self.complete..) {
                 entry.certain = false;
@@ -378,7 +398,9 @@ impl<R: Default> Pairing<R> {
         } else {
             self.open = false;
             self.drop_uncertain(output);
-            self.hidden_since = (self.last_unsolicited <= self.requests_until).then_some(self.requests_until);
+            if self.last_unsolicited <= self.requests_until {
+                self.hidden_since = When(self.requests_until);
+            }
         }
         match self.trust {
             Trust::Ended => self.drop_uncertain(output),
@@ -418,7 +440,7 @@ impl<R: Default> Pairing<R> {
 
     /// The response to [`Pairing::current`] is complete, but when is not known.
     pub fn response_end_lost(&mut self, output: &mut dyn Output) {
-        self.last_end = None;
+        self.last_end = When::UNKNOWN;
         if self.outstanding() > 0 {
             self.drop_first(self.complete, output);
         }
@@ -436,7 +458,7 @@ impl<R: Default> Pairing<R> {
     /// Right behind a hole it may be that of a client that is known to wait, if there is one request whose response
     /// can be in the hole and one that came after it.
     pub fn turned_to_client(&mut self, before: Option<u64>, start: u64, output: &mut dyn Output) -> bool {
-        if self.trust == Trust::Ended || self.hidden_since.is_some() {
+        if self.trust == Trust::Ended || self.hidden_since.get().is_some() {
             return false;
         }
         let begun = |entry: &Entry<R>| entry.request_end.is_some_and(|end| end <= start);
@@ -465,7 +487,10 @@ impl<R: Default> Pairing<R> {
             }
         }
         if self.complete == 0 {
-            self.burst.start = self.entries.front().map(|entry| entry.start);
+            self.burst.start = self
+                .entries
+                .front()
+                .map_or(When::UNKNOWN, |entry| When(entry.start));
         }
         self.saw_response(start);
         true
@@ -484,25 +509,26 @@ impl<R: Default> Pairing<R> {
         let known = self.turns >= KNOWN && !self.wary;
         let before = before.or(known.then_some(self.requests_until));
         before.is_some_and(|before| {
-            self.last_response
-                .is_some_and(|response| before < response && response <= start)
+            let since = |response| before < response && response <= start;
+            self.last_response.get().is_some_and(since)
         })
     }
 
     /// Whether a response may be late that [`Pairing::turned_to_server`] asks for.
     pub fn may_turn_to_server(&self, before: Option<u64>, start: u64) -> bool {
         let known = self.turns >= KNOWN && !self.wary;
-        (before.is_some() || known) && self.last_response.is_none_or(|response| response < start)
+        (before.is_some() || known) && self.last_response.get().is_none_or(|response| response < start)
     }
 
     /// While the request flow is searched, bytes that came at `time` were passed over, after others at `before`. What
     /// looks like a request there, without a response between them, may have been pipelined.
     pub fn passed_request(&mut self, looks_like_one: bool, before: Option<u64>, time: u64) {
         self.requests_until = self.requests_until.max(time);
-        self.hidden_since = None;
-        if looks_like_one && before.is_some() && !self.turned_to_server(before, time) {
-            if self.passed.len() < PASSED {
-                self.passed.push_back(time);
+        self.hidden_since = When::UNKNOWN;
+        if let Some(before) = before.filter(|_| looks_like_one && !self.turned_to_server(before, time)) {
+            let passed = self.passed.get_or_insert_default();
+            if passed.len() < PASSED && self.last_response.get().is_none_or(|response| response <= time) {
+                passed.push_back((before, time));
             } else {
                 self.wary = true;
             }
@@ -511,10 +537,17 @@ impl<R: Default> Pairing<R> {
 
     /// Something that looks like a final response began at `time`.
     pub fn saw_response(&mut self, time: u64) {
-        self.last_response = self.last_response.max(Some(time));
-        let passed = self.passed.iter().take_while(|&&passed| passed < time).count();
-        self.passed.drain(..passed);
-        self.wary |= passed > 1;
+        self.last_response = When(self.last_response.get().map_or(time, |last| last.max(time)));
+        let Some(queue) = &mut self.passed else { return };
+        while let Some(&(before, passed)) = queue.front()
+            && before < time
+        {
+            self.wary |= passed < time;
+            queue.pop_front();
+        }
+        if queue.is_empty() {
+            self.passed = None;
+        }
     }
 
     /// While the response flow is searched, bytes that came at `time` were passed over: they may have answered any
@@ -533,7 +566,9 @@ impl<R: Default> Pairing<R> {
     /// Bytes of a response that answers no request seen came at `time`.
     fn answered_hidden(&mut self, time: u64) {
         self.last_unsolicited = self.last_unsolicited.max(time);
-        self.hidden_since = self.hidden_since.filter(|&since| time <= since);
+        if self.hidden_since.get().is_some_and(|since| since < time) {
+            self.hidden_since = When::UNKNOWN;
+        }
     }
 
     /// The connection is closed: to be followed by [`Pairing::proven`] and [`Pairing::cut_off`].
@@ -543,7 +578,10 @@ impl<R: Default> Pairing<R> {
     /// the last response was the last request's. Where the connection was joined in the middle and is whole since, an
     /// older request would then have left its mark: one response too many.
     pub fn close(&mut self, all_answered: bool, output: &mut dyn Output) {
-        if self.trust == Trust::Doubtful && self.outstanding() == 0 && self.last_end.take().is_some() {
+        if self.trust == Trust::Doubtful
+            && self.outstanding() == 0
+            && std::mem::take(&mut self.last_end).get().is_some()
+        {
             self.agreed += 1;
             self.doubtful_turns += 1;
             if self.has_agreed() || all_answered && self.joined && !self.wary {
@@ -593,7 +631,7 @@ impl<R: Default> Pairing<R> {
         if next <= end {
             self.pipelined |= next < end;
             self.burst.unclear |= next == end;
-            if next < end && self.burst.answered.is_some_and(|answered| answered < next) {
+            if next < end && self.burst.answered.get().is_some_and(|answered| answered < next) {
                 self.slid(output);
             }
             return;
@@ -601,12 +639,12 @@ impl<R: Default> Pairing<R> {
         let before = std::mem::replace(
             &mut self.burst,
             Burst {
-                start: Some(next),
+                start: When(next),
                 ..Burst::default()
             },
         );
         let another = |&response: &u64| end < response && response < next;
-        if before.unclear || self.last_response.as_ref().is_some_and(another) {
+        if before.unclear || self.last_response.get().as_ref().is_some_and(another) {
             return;
         }
         if self.trust == Trust::Certain {
@@ -616,6 +654,7 @@ impl<R: Default> Pairing<R> {
         let silence = next - end;
         let silent = before
             .start
+            .get()
             .is_some_and(|start| silence / SILENT >= end.saturating_sub(start));
         self.agree(match silence {
             LONG_SILENCE.. if silent => self.needed() / 4,
@@ -647,7 +686,7 @@ impl<R: Default> Pairing<R> {
             (self.wary, self.doubtful_turns) = (true, 0);
         }
         self.agreed = 0;
-        self.last_end = None;
+        self.last_end = When::UNKNOWN;
         self.burst = Burst::default();
         self.drop_held(output);
     }

@@ -9,6 +9,9 @@ use crate::record::amqp::Operation;
 /// What a client sends first (section 4.2.2).
 pub(super) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
 
+/// What clients of 0-9 send, and those that took it over for 0-9-1: RabbitMQ answers both in 0-9-1 (`rabbit_reader`).
+const OLDER_HEADERS: [&[u8; 8]; 2] = [b"AMQP\x01\x01\0\x09", b"AMQP\x01\x01\x09\x01"];
+
 /// Octets before the payload.
 pub(super) const HEADER: usize = 7;
 
@@ -117,6 +120,17 @@ pub(super) enum Chain {
     Yes(Flow),
     /// A chain of whole frames, among them a method or heartbeat that either flow may carry.
     Either,
+}
+
+/// Whether `bytes` begin with what a client sends first.
+pub(super) fn protocol_header(bytes: &[u8]) -> Chain {
+    let n = bytes.len().min(PROTOCOL_HEADER.len());
+    let mut headers = OLDER_HEADERS.into_iter().chain([PROTOCOL_HEADER]);
+    match headers.any(|header| header[..n] == bytes[..n]) {
+        false => Chain::No,
+        true if n < PROTOCOL_HEADER.len() => Chain::Maybe,
+        true => Chain::Yes(Flow::ToServer),
+    }
 }
 
 /// Follows the chain of frames that `bytes` begin with, down to a method that proves it: one whose arguments fill

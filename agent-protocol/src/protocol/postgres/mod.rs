@@ -27,6 +27,7 @@ use queue::Kind;
 pub const DETECTOR: Detector = Detector {
     name: NAME,
     detect: frames::detect,
+    answered: |_, _| None,
     create: |fresh| Box::new(Postgres::new(fresh)),
 };
 
