@@ -30,7 +30,8 @@ impl Observer for Seen {
         if let Some(error) = transaction.error {
             line += &format!(" {error}");
         }
-        self.lines.push((line, transaction.start / 1000, transaction.end / 1000));
+        self.lines
+            .push((line, transaction.start / 1000, transaction.end / 1000));
         SpanContext {
             trace_id: [1; 16],
             span_id: [1; 8],
@@ -73,7 +74,11 @@ fn redis_pipelines_joined_in_the_middle() {
     for batch in seen.lines.chunks(7) {
         let names: Vec<&str> = batch.iter().map(|line| &*line.0).collect();
         assert_eq!(names, ["INCR", "SET", "INCR", "SET", "INCR", "SET", "INCR"]);
-        assert!(batch.iter().all(|line| line.1 == batch[0].1 && line.2 == batch[0].2));
+        assert!(
+            batch
+                .iter()
+                .all(|line| line.1 == batch[0].1 && line.2 == batch[0].2)
+        );
         assert!(batch[0].2 - batch[0].1 < 10_000);
     }
 }

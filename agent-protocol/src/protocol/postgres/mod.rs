@@ -190,6 +190,9 @@ impl Postgres {
             |text: &[u8], matcher: &Matcher| Some(sql::script(text, whole, matcher.session.plain_backslash));
         let matcher = &mut self.matcher;
         matcher.heard(header.kind, start);
+        if header.kind == b'H' {
+            matcher.flush_sent();
+        }
         let known = match header.kind {
             b'Q' => {
                 let text = if whole {
