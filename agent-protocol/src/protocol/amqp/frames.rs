@@ -189,6 +189,8 @@ pub(super) struct Arguments<'a> {
     pub(super) no_wait: bool,
     pub(super) no_ack: bool,
     pub(super) requeue: bool,
+    /// A queue to be declared goes with the connection or with its last consumer.
+    pub(super) temporary: bool,
 }
 
 /// Why a channel or connection is closed.
@@ -434,7 +436,10 @@ impl<'a> Method<'a> {
             }
             (50, 10) => {
                 a.queue = Some(r.shortstr()?);
-                a.no_wait = r.octet()? & 0b1_0000 != 0;
+                // passive, durable, exclusive, auto-delete, no-wait (section 1.7.2.1).
+                let bits = r.octet()?;
+                a.no_wait = bits & 0b1_0000 != 0;
+                a.temporary = bits & 1 == 0 && bits & 0b1100 != 0;
                 r.longstr()?;
                 request(QueueDeclare, a)
             }
