@@ -163,6 +163,10 @@ pub struct Pairing<R> {
     /// A hole in the requests begins behind one of this time, and nothing that was in it was answered yet.
     hidden_since: When,
     /// When requests came that were passed over, with the bytes before them; of responses between not all were seen yet.
+    #[allow(
+        clippy::box_collection,
+        reason = "there is none as a rule, and an idle connection is small"
+    )]
     passed: Option<Box<VecDeque<(u64, u64)>>>,
     /// The newest request has not ended yet.
     open: bool,

@@ -40,7 +40,7 @@ mod settlement;
 #[cfg(test)]
 mod tests;
 
-use super::{Detection, Detector, Flow, Protocol};
+use super::{Detection, Detector, Protocol};
 use frames::Chain;
 
 /// AMQP 0-9-1.

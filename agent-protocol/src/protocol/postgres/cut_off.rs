@@ -79,7 +79,7 @@ impl Matcher {
                                 name: None,
                                 script: entry.script,
                             },
-                            index: Some(current.answered).filter(|_| !current.doubtful),
+                            index: (!current.doubtful).then_some(current.answered),
                             ..Outcome::default()
                         };
                         self.emit(outcome, output);

@@ -39,7 +39,7 @@ impl Matcher {
             }
             self.current.doubtful |= count != Some(1);
         }
-        let index = Some(index).filter(|_| !self.current.doubtful);
+        let index = (!self.current.doubtful).then_some(index);
         self.complete(start, reply, prepared, index, rows, output);
         self.current.answered += 1;
         self.current.rows = 0;
@@ -130,7 +130,7 @@ impl Matcher {
             end: reply.end,
             reason: Some(Reason::Failure(failure)),
             prepared: Prepared { name: None, script },
-            index: Some(self.current.answered).filter(|_| !self.current.doubtful && !syntax),
+            index: (!self.current.doubtful && !syntax).then_some(self.current.answered),
             returned: Some(self.current.rows).filter(|&rows| rows > 0),
             ..Outcome::default()
         };
