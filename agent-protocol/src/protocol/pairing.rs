@@ -27,8 +27,8 @@ pub const OUTSTANDING: usize = 8192;
 /// are enough for it.
 pub const KNOWN: u32 = 8;
 
-/// Turns behind a gap, to trust the order again.
-pub const AGREEMENT: u32 = 2;
+/// Turns behind a gap, to trust the order again: a client may begin to pipeline in a hole.
+pub const AGREEMENT: u32 = 6;
 
 /// Turns to trust the order of a connection that was joined in the middle.
 pub const JOINED: u32 = 16;
@@ -705,7 +705,8 @@ impl<R: Default> Pairing<R> {
 
     fn has_agreed(&self) -> bool {
         let known = self.turns >= KNOWN && !self.wary;
-        self.agreed >= AGREEMENT && (known || self.doubtful_turns >= self.needed())
+        // One alone may be the end of something older.
+        known && self.agreed >= AGREEMENT || self.agreed > 1 && self.doubtful_turns >= self.needed()
     }
 
     fn trust_again(&mut self) {
