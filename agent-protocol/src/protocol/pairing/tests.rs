@@ -167,10 +167,12 @@ fn a_hole_in_the_responses_costs_what_is_outstanding() {
 fn held_pairs_are_reported_once_the_turns_agree() {
     let mut talk = Talk::new(true);
     // What was in the hole is answered, which costs no other.
-    talk.turns(1..21).gap(Flow::ToServer).response(215).turns(22..24);
+    talk.turns(1..21).gap(Flow::ToServer).response(215);
+    talk.turns(22..22 + AGREEMENT);
     assert_eq!(talk.true_pairs(), (1..21).collect::<Vec<_>>());
-    talk.request(24, 240);
-    assert_eq!(talk.true_pairs(), (1..21).chain(22..24).collect::<Vec<_>>());
+    talk.request(22 + AGREEMENT, 220 + 10 * u64::from(AGREEMENT));
+    let proved = 22..22 + AGREEMENT;
+    assert_eq!(talk.true_pairs(), (1..21).chain(proved).collect::<Vec<_>>());
 }
 
 #[test]
@@ -248,10 +250,10 @@ fn a_gap_between_bursts_costs_the_burst() {
     of_bursts(&talk, 1..20);
     talk.pairs.clear();
     talk.gap(Flow::ToClient);
-    bursts(&mut talk, 20..23);
+    bursts(&mut talk, 20..21 + AGREEMENT);
     // The first is found behind a response that was seen.
     talk.close();
-    of_bursts(&talk, 21..23);
+    of_bursts(&talk, 21..21 + AGREEMENT);
 }
 
 /// A client that sends a burst once all before are answered, first seen in the middle.
