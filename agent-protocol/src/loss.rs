@@ -30,11 +30,13 @@ pub enum Loss {
     Unattributed,
     /// A field line of HTTP/1 that is malformed and was left out; its message stands.
     MalformedField,
+    /// A prepared statement whose text is not kept: there was no room. What runs it is reported, without its text.
+    StatementText,
 }
 
 impl Loss {
     /// All reasons, for tables of counters indexed by `Loss as usize`.
-    pub const ALL: [Loss; 13] = [
+    pub const ALL: [Loss; 14] = [
         Loss::Gap,
         Loss::GapBytes,
         Loss::ResyncBytes,
@@ -48,6 +50,7 @@ impl Loss {
         Loss::Evicted,
         Loss::Unattributed,
         Loss::MalformedField,
+        Loss::StatementText,
     ];
 
     /// The reason as an attribute value.
@@ -66,6 +69,7 @@ impl Loss {
             Loss::Evicted => "evicted",
             Loss::Unattributed => "unattributed_error",
             Loss::MalformedField => "malformed_field",
+            Loss::StatementText => "statement_text",
         }
     }
 }

@@ -381,16 +381,15 @@ fn missing(delivery: &Delivery) -> (Vec<usize>, u64) {
     )
 }
 
-/// What a lost write costs on a connection whose client is known to wait for each response: its exchange, and the
-/// one by which the turn is found again. Each is counted once.
+/// What a lost write costs on a connection whose client is known to wait for each response: its exchange, counted once.
 #[test]
-fn a_lost_write_costs_two() {
+fn a_lost_write_costs_one() {
     for lost in [400, 401] {
         let delivery = Delivery {
             lost: vec![lost],
             ..Delivery::default()
         };
-        assert_eq!(missing(&delivery), (vec![200, 201], 2), "write {lost}");
+        assert_eq!(missing(&delivery), (vec![200], 1), "write {lost}");
     }
 }
 

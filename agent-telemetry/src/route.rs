@@ -139,7 +139,7 @@ const DEPTH: usize = 16;
 const LITERAL: usize = 64;
 
 /// What stands for an identifier.
-const PLACEHOLDER: &str = "{id}";
+pub(crate) const PLACEHOLDER: &str = "{id}";
 
 /// Templates by service.
 pub(crate) struct Routes {
@@ -274,7 +274,7 @@ impl Tree {
 }
 
 /// Whether a segment is made for one thing among many: a number, a UUID, a hash, a token, a date, an address.
-fn looks_like_identifier(segment: &str) -> bool {
+pub(crate) fn looks_like_identifier(segment: &str) -> bool {
     let stem = match segment.rsplit_once('.') {
         Some((stem, suffix))
             if !stem.is_empty() && suffix.len() <= 5 && suffix.bytes().all(|b| b.is_ascii_alphabetic()) =>

@@ -52,7 +52,7 @@ impl Groups {
 }
 
 /// Statements on a PostgreSQL `port` by what became of them: the first word of their command tag, `error` and SQLSTATE,
-/// or `aborted`; `PREPARE` for a Parse with a name. And the rows that the server sent.
+/// or `aborted`; `PREPARE` for a Parse with a name without a Bind of it. And the rows that the server sent.
 ///
 /// The server answers every simple query and every Sync with one ReadyForQuery (manual, section "Message Flow"): so
 /// the answers are known to each.
@@ -94,7 +94,9 @@ pub fn postgres(capture: &Path, port: u16) -> Result<(Totals, u64)> {
                     "Describe" | "Close" if all_have => names.next(),
                     _ => None,
                 };
-                if kind == "Parse" && named.is_some_and(|name| !name.is_empty()) {
+                // One that a Bind of the same batch runs is part of that.
+                let runs = |name: &&String| binds > 0 && names.clone().any(|other| other == *name);
+                if kind == "Parse" && named.is_some_and(|name| !name.is_empty() && !runs(&name)) {
                     count("PREPARE", 1);
                 }
                 let ends = matches!(kind.as_str(), "Startup message" | "Simple query" | "Sync");

@@ -219,6 +219,9 @@ pub struct Detector {
     /// Do these bytes begin a message? `fresh`: they are the first of their direction, else the first of a chunk
     /// somewhere in a connection that was joined in the middle, where stronger proof is needed.
     pub detect: fn(bytes: &[u8], fresh: bool) -> Detection,
+    /// Whether the connection speaks it, by what the client said first, of which [`Detector::detect`] says that it may be
+    /// of this protocol, and what the server answered. `None` where that is not for it to say.
+    pub answered: fn(asked: &[u8], answer: &[u8]) -> Option<Detection>,
     /// The state of a connection, `fresh` where both directions are seen from their first byte. Else each flow
     /// begins as after a gap.
     pub create: fn(fresh: bool) -> Box<dyn Protocol>,

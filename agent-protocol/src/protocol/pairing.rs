@@ -1,11 +1,15 @@
 //! Which response answers which request, where a protocol says it by order alone (HTTP/1, RESP).
 //!
-//! As long as both flows are seen whole, the first request outstanding owns the next response. Behind a gap the
-//! number of messages in the hole is unknown, so responses could be off by any number of requests. What is known
-//! then is time: a client that never has two requests in flight sends the next one after the response it waited
-//! for. Pairs made of such turns are held as tentative and reported, with their own times, once there were enough of
-//! them (see [`KNOWN`], [`JOINED`], [`WARY`]). One overlap proves that the client pipelines, and then no order behind
-//! a gap can be proved any more: pairing ends for the connection.
+//! As long as both flows are seen whole, the first request outstanding owns the next response. Behind a gap, and where
+//! a connection was joined in the middle, the number of messages that went by unseen is unknown, so responses could be
+//! off by any number of requests. What is known then is time. A client that waits sends requests (one, or several as a
+//! burst), and the next ones after the responses it waited for: a *turn*. Pairs made of such turns are held as
+//! tentative and reported, with their own times, once there were enough of them (see [`KNOWN`], [`JOINED`], [`WARY`]).
+//! A turn weighs more where both flows are silent for long before the next request ([`SILENCE`], [`LONG_SILENCE`]): a
+//! server does not keep what it could answer until the next request comes, again and again.
+//!
+//! What speaks against it begins the count anew: a request that is sent when some of a burst were answered and others
+//! were not (a window that slides), a response too many, one that does not fit.
 //!
 //! One case cannot be told apart by any means: a client that keeps several requests in flight, sends exactly one more
 //! for each response, and is first seen in the midst of that. The numbers are chosen so that it has to go on like
@@ -17,24 +21,38 @@ use crate::output::Output;
 use std::collections::VecDeque;
 
 /// Requests that may be outstanding; a protocol lets its request flow wait while there are as many.
-pub const OUTSTANDING: usize = 1024;
+pub const OUTSTANDING: usize = 8192;
 
-/// Turns (a request that began after the response before it had ended), seen without a gap, after which a client is
-/// known to wait for each response. Behind a gap, [`AGREEMENT`] turns are enough for it.
+/// Turns, seen without a gap, after which a client is known to wait for its responses. Behind a gap, [`AGREEMENT`] turns
+/// are enough for it.
 pub const KNOWN: u32 = 8;
 
-/// Turns behind a gap, to trust the order again where the client is known.
-pub const AGREEMENT: u32 = 2;
+/// Turns behind a gap, to trust the order again: a client may begin to pipeline in a hole.
+pub const AGREEMENT: u32 = 6;
 
 /// Turns to trust the order of a connection that was joined in the middle.
 pub const JOINED: u32 = 16;
 
-/// Turns to trust the order where something speaks for pipelining, or may be hidden in a hole: a client that
-/// pipelines shows it when a connection is young.
+/// Turns to trust the order where the client pipelines, or that may be hidden in a hole: a client that pipelines shows
+/// it when a connection is young.
 pub const WARY: u32 = 64;
 
+/// Nanoseconds without a byte in either flow, after which a turn weighs as a sixteenth of those that are asked for, if
+/// that is [`SILENT`] times as long as what went before: longer than an acknowledgement is delayed (40 ms in Linux),
+/// which may hold a response back.
+pub const SILENCE: u64 = 45_000_000;
+
+/// The same, of turns that weigh as a quarter of those that are asked for.
+pub const LONG_SILENCE: u64 = 1_000_000_000;
+
+/// How much longer than the requests and responses before it a silence has to be.
+pub const SILENT: u64 = 4;
+
 /// Pairs held at most; one more and the oldest is given up.
-const HELD: usize = JOINED as usize;
+const HELD: usize = 4096;
+
+/// Requests passed over that wait for the responses which tell whether they were pipelined; with more, they were.
+const PASSED: usize = 256;
 
 /// How far the order of messages can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +61,7 @@ enum Trust {
     Certain,
     /// A gap put the order in doubt.
     Doubtful,
-    /// A gap put the order of a pipelining connection in doubt.
+    /// A flow broke the protocol's rules.
     Ended,
 }
 
@@ -85,6 +103,35 @@ pub enum Answer {
     Unknown,
 }
 
+/// A time that may not be known, in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct When(u64);
+
+impl When {
+    const UNKNOWN: When = When(u64::MAX);
+
+    fn get(self) -> Option<u64> {
+        (self != When::UNKNOWN).then_some(self.0)
+    }
+}
+
+impl Default for When {
+    fn default() -> When {
+        When::UNKNOWN
+    }
+}
+
+/// Requests that were sent without waiting, and their responses, so far.
+#[derive(Debug, Default)]
+struct Burst {
+    /// When the first request began, where it was seen.
+    start: When,
+    /// When the first response ended.
+    answered: When,
+    /// A response ended when a request began, so that it is not known which came first.
+    unclear: bool,
+}
+
 /// The requests of one connection and what answers them. `R` is what a protocol stores of a request.
 #[derive(Debug)]
 pub struct Pairing<R> {
@@ -92,30 +139,42 @@ pub struct Pairing<R> {
     entries: VecDeque<Entry<R>>,
     complete: usize,
     trust: Trust,
-    /// Two requests were in flight at a time.
+    /// Two requests were in flight at a time, since the order was certain last or ever.
     pipelined: bool,
+    burst: Burst,
     /// Seen from its first bytes.
     fresh: bool,
     /// Joined in the middle, and whole since.
     joined: bool,
-    /// Turns while the order was certain, and since it is in doubt.
+    /// Turns while the order was certain; since it is in doubt; and of those, the ones since the last gap.
     turns: u32,
+    doubtful_turns: u32,
     agreed: u32,
     /// Something speaks for pipelining.
     wary: bool,
     /// End of the response to the last request, while no request came after it.
-    last_end: Option<u64>,
+    last_end: When,
     /// Time of the latest response seen to begin.
-    last_response: Option<u64>,
+    last_response: When,
     /// The request flow is seen up to this time, at least.
     requests_until: u64,
+    /// When the latest response began that answers no request seen.
+    last_unsolicited: u64,
+    /// A hole in the requests begins behind one of this time, and nothing that was in it was answered yet.
+    hidden_since: When,
+    /// When requests came that were passed over, with the bytes before them; of responses between not all were seen yet.
+    #[allow(
+        clippy::box_collection,
+        reason = "there is none as a rule, and an idle connection is small"
+    )]
+    passed: Option<Box<VecDeque<(u64, u64)>>>,
     /// The newest request has not ended yet.
     open: bool,
     pool: Vec<R>,
     /// Most entries at a time since there was none.
-    depth: usize,
+    depth: u32,
     /// Most entries that are allowed.
-    limit: usize,
+    limit: u32,
 }
 
 impl<R: Default> Pairing<R> {
@@ -127,20 +186,25 @@ impl<R: Default> Pairing<R> {
     /// As [`Pairing::new`], with up to `limit` requests outstanding.
     pub fn with_limit(fresh: bool, limit: usize) -> Pairing<R> {
         Pairing {
-            limit,
+            limit: limit as u32,
             // Most clients have one request in flight, and the first growth is by four.
             entries: VecDeque::with_capacity(1),
             complete: 0,
             trust: if fresh { Trust::Certain } else { Trust::Doubtful },
             pipelined: false,
+            burst: Burst::default(),
             fresh,
             joined: !fresh,
             turns: 0,
+            doubtful_turns: 0,
             agreed: 0,
             wary: false,
-            last_end: None,
-            last_response: None,
+            last_end: When::UNKNOWN,
+            last_response: When::UNKNOWN,
             requests_until: 0,
+            last_unsolicited: 0,
+            hidden_since: When::UNKNOWN,
+            passed: None,
             open: false,
             pool: Vec::new(),
             depth: 0,
@@ -149,7 +213,7 @@ impl<R: Default> Pairing<R> {
 
     /// Whether one more request would be too many.
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.limit
+        self.outstanding() >= self.limit as usize
     }
 
     /// Whether requests and responses are paired no more.
@@ -165,7 +229,7 @@ impl<R: Default> Pairing<R> {
     /// Takes storage back.
     pub fn recycle(&mut self, request: R) {
         if self.entries.is_empty() {
-            self.pool.truncate(self.depth.saturating_sub(1));
+            self.pool.truncate(self.depth.saturating_sub(1) as usize);
             self.depth = 0;
         }
         self.pool.push(request);
@@ -181,18 +245,11 @@ impl<R: Default> Pairing<R> {
             return;
         }
         if self.is_full() {
-            // What is left out would shift every pair behind it.
+            // What is left out would shift every pair behind it: as if it had not been seen.
             output.lost(Loss::Evicted, 1);
             self.recycle(request);
-            self.trust = Trust::Ended;
+            self.gap(Flow::ToServer, output);
             return;
-        }
-        // Begun in the chunk that ended the one before, so no response can lie between.
-        if self.outstanding() > 0
-            && let Some(before) = self.entries.back().and_then(|entry| entry.request_end)
-            && start <= before
-        {
-            self.overlapped(output);
         }
         self.entries.push_back(Entry {
             request,
@@ -201,13 +258,16 @@ impl<R: Default> Pairing<R> {
             end: 0,
             certain: self.trust == Trust::Certain,
         });
-        self.open = true;
-        self.depth = self.depth.max(self.entries.len());
-        if let Some(end) = self.last_end.take() {
-            self.compare(end, start, output);
+        if self.entries.len() == 1 && self.last_end.get().is_none() {
+            self.burst = Burst {
+                start: When(start),
+                ..Burst::default()
+            };
         }
-        if self.trust == Trust::Ended {
-            self.drop_uncertain(output);
+        self.open = true;
+        self.depth = self.depth.max(self.entries.len() as u32);
+        if let Some(end) = std::mem::take(&mut self.last_end).get() {
+            self.compare(end, start, output);
         }
     }
 
@@ -252,7 +312,6 @@ impl<R: Default> Pairing<R> {
 
     /// A response (final, not interim) begins at `start`, where the one before it ended.
     pub fn response(&mut self, start: u64, output: &mut dyn Output) -> Answer {
-        let next = self.entries.get(self.complete + 1).map(|next| next.start);
         let Some(entry) = self.entries.get(self.complete) else {
             return match self.trust {
                 Trust::Ended => Answer::Unknown,
@@ -264,7 +323,6 @@ impl<R: Default> Pairing<R> {
             if entry.start > start {
                 return Answer::TooEarly;
             }
-            self.pipelined |= next.is_some_and(|next| next < start);
         } else if self.complete == 0 || entry.request_end.is_none_or(|end| end > start) {
             // The first behind a gap has to be found at a turn-around; a later one is in turn or nothing is proved.
             self.step_back(output);
@@ -283,6 +341,7 @@ impl<R: Default> Pairing<R> {
     pub fn unsolicited(&mut self, start: u64, output: &mut dyn Output) {
         output.lost(Loss::UnpairedResponse, 1);
         self.saw_response(start);
+        self.answered_hidden(start);
         if self.trust == Trust::Doubtful {
             self.step_back(output);
         }
@@ -303,9 +362,12 @@ impl<R: Default> Pairing<R> {
         if certain && self.trust != Trust::Certain {
             return;
         }
+        if self.burst.answered.get().is_none() {
+            self.burst.answered = When(end);
+        }
         match self.entries.get(self.complete).map(|next| next.start) {
             Some(next) => self.compare(end, next, output),
-            None => self.last_end = Some(end),
+            None => self.last_end = When(end),
         }
     }
 
@@ -326,9 +388,12 @@ impl<R: Default> Pairing<R> {
     pub fn gap(&mut self, flow: Flow, output: &mut dyn Output) {
         self.joined = false;
         self.agreed = 0;
-        self.last_end = None;
+        self.last_end = When::UNKNOWN;
+        self.burst = Burst::default();
         self.wary |= self.fresh && self.turns < KNOWN;
         if flow == Flow::ToClient {
+            // What answered them may be in the hole.
+            self.passed = None;
             // Each may have been answered in the hole; `passed_over` tells those from later ones.
             for entry in self.entries.range_mut(self.complete..) {
                 entry.certain = false;
@@ -337,8 +402,14 @@ impl<R: Default> Pairing<R> {
         } else {
             self.open = false;
             self.drop_uncertain(output);
+            if self.last_unsolicited <= self.requests_until {
+                self.hidden_since = When(self.requests_until);
+            }
         }
-        self.doubt(output);
+        match self.trust {
+            Trust::Ended => self.drop_uncertain(output),
+            _ => self.trust = Trust::Doubtful,
+        }
     }
 
     /// Nothing more is to be learned from `flow`, which broke the protocol's rules.
@@ -373,7 +444,7 @@ impl<R: Default> Pairing<R> {
 
     /// The response to [`Pairing::current`] is complete, but when is not known.
     pub fn response_end_lost(&mut self, output: &mut dyn Output) {
-        self.last_end = None;
+        self.last_end = When::UNKNOWN;
         if self.outstanding() > 0 {
             self.drop_first(self.complete, output);
         }
@@ -387,51 +458,121 @@ impl<R: Default> Pairing<R> {
     /// While the response flow is searched for a response: whether one at the begin of a chunk of time `start`
     /// answers [`Pairing::current`], when the byte before it came at `before` (`None` if that was lost): it must
     /// be the first byte since the request began, and come after the request's end. If so, it is taken as that.
-    pub fn turned_to_client(&mut self, before: Option<u64>, start: u64) -> bool {
-        let Some(entry) = self.entries.get(self.complete) else {
+    ///
+    /// Right behind a hole it may be that of a client that is known to wait, if there is one request whose response
+    /// can be in the hole and one that came after it.
+    pub fn turned_to_client(&mut self, before: Option<u64>, start: u64, output: &mut dyn Output) -> bool {
+        if self.trust == Trust::Ended || self.hidden_since.get().is_some() {
             return false;
-        };
-        let next = self.entries.get(self.complete + 1);
-        let turned = self.trust != Trust::Ended
-            && before.is_some_and(|before| before < entry.start)
-            && entry.request_end.is_some_and(|end| end <= start)
-            && next.is_none_or(|next| next.start > start);
-        if turned {
-            self.saw_response(start);
         }
-        turned
+        let begun = |entry: &Entry<R>| entry.request_end.is_some_and(|end| end <= start);
+        match before {
+            Some(before) => {
+                let current = self.entries.get(self.complete);
+                if !current.is_some_and(|entry| before < entry.start && begun(entry)) {
+                    return false;
+                }
+            }
+            None => {
+                let (Some(lost), Some(current)) = (
+                    self.entries.get(self.complete),
+                    self.entries.get(self.complete + 1),
+                ) else {
+                    return false;
+                };
+                let next = self.entries.get(self.complete + 2);
+                let one_each = lost.request_end.is_some_and(|end| end < current.start)
+                    && begun(current)
+                    && next.is_none_or(|next| next.start > start);
+                if !one_each || !self.waits_for_each() {
+                    return false;
+                }
+                self.drop_first(self.complete, output);
+            }
+        }
+        if self.complete == 0 {
+            self.burst.start = self
+                .entries
+                .front()
+                .map_or(When::UNKNOWN, |entry| When(entry.start));
+        }
+        self.saw_response(start);
+        true
+    }
+
+    /// The client is known to have one request in flight.
+    fn waits_for_each(&self) -> bool {
+        self.turns >= KNOWN && !self.pipelined && !self.wary
     }
 
     /// While the request flow is searched for a request: whether one may be at the begin of a chunk of time
     /// `start`, when the byte before it came at `before` (`None` if that was lost): a response must have begun
-    /// between them.
+    /// between them. Right behind a hole, of a client that is known to wait, one since its last request that was seen
+    /// will do; if what is in the hole is answered before this one is.
     pub fn turned_to_server(&self, before: Option<u64>, start: u64) -> bool {
+        let known = self.turns >= KNOWN && !self.wary;
+        let before = before.or(known.then_some(self.requests_until));
         before.is_some_and(|before| {
-            self.last_response
-                .is_some_and(|response| before < response && response <= start)
+            let since = |response| before < response && response <= start;
+            self.last_response.get().is_some_and(since)
         })
+    }
+
+    /// Whether a response may be late that [`Pairing::turned_to_server`] asks for.
+    pub fn may_turn_to_server(&self, before: Option<u64>, start: u64) -> bool {
+        let known = self.turns >= KNOWN && !self.wary;
+        (before.is_some() || known) && self.last_response.get().is_none_or(|response| response < start)
     }
 
     /// While the request flow is searched, bytes that came at `time` were passed over, after others at `before`. What
     /// looks like a request there, without a response between them, may have been pipelined.
     pub fn passed_request(&mut self, looks_like_one: bool, before: Option<u64>, time: u64) {
         self.requests_until = self.requests_until.max(time);
-        self.wary |= looks_like_one && before.is_some() && !self.turned_to_server(before, time);
+        self.hidden_since = When::UNKNOWN;
+        if let Some(before) = before.filter(|_| looks_like_one && !self.turned_to_server(before, time)) {
+            let passed = self.passed.get_or_insert_default();
+            if passed.len() < PASSED && self.last_response.get().is_none_or(|response| response <= time) {
+                passed.push_back((before, time));
+            } else {
+                self.wary = true;
+            }
+        }
     }
 
     /// Something that looks like a final response began at `time`.
     pub fn saw_response(&mut self, time: u64) {
-        self.last_response = self.last_response.max(Some(time));
+        self.last_response = When(self.last_response.get().map_or(time, |last| last.max(time)));
+        let Some(queue) = &mut self.passed else { return };
+        while let Some(&(before, passed)) = queue.front()
+            && before < time
+        {
+            self.wary |= passed < time;
+            queue.pop_front();
+        }
+        if queue.is_empty() {
+            self.passed = None;
+        }
     }
 
     /// While the response flow is searched, bytes that came at `time` were passed over: they may have answered any
     /// request that began before. Returns how many these are.
     pub fn passed_over(&mut self, time: u64, output: &mut dyn Output) -> usize {
         let before = self.entries.len();
+        self.answered_hidden(time);
         while self.outstanding() > 0 && self.entries[self.complete].start <= time {
             self.drop_first(self.complete, output);
         }
-        before - self.entries.len()
+        let passed = before - self.entries.len();
+        self.pipelined |= passed > 1;
+        passed
+    }
+
+    /// Bytes of a response that answers no request seen came at `time`.
+    fn answered_hidden(&mut self, time: u64) {
+        self.last_unsolicited = self.last_unsolicited.max(time);
+        if self.hidden_since.get().is_some_and(|since| since < time) {
+            self.hidden_since = When::UNKNOWN;
+        }
     }
 
     /// The connection is closed: to be followed by [`Pairing::proven`] and [`Pairing::cut_off`].
@@ -443,10 +584,13 @@ impl<R: Default> Pairing<R> {
     pub fn close(&mut self, all_answered: bool, output: &mut dyn Output) {
         if self.trust == Trust::Doubtful
             && self.outstanding() == 0
-            && self.last_end.take().is_some()
-            && (self.agreed + 1 >= self.needed() || all_answered && self.joined && !self.wary)
+            && std::mem::take(&mut self.last_end).get().is_some()
         {
-            self.trust_again();
+            self.agreed += 1;
+            self.doubtful_turns += 1;
+            if self.has_agreed() || all_answered && self.joined && !self.wary {
+                self.trust_again();
+            }
         }
         self.drop_uncertain(output);
     }
@@ -471,64 +615,105 @@ impl<R: Default> Pairing<R> {
         }
     }
 
-    /// Compares the end of a response with the begin of the request that follows.
-    fn compare(&mut self, end: u64, next: u64, output: &mut dyn Output) {
-        if next > end {
-            if self.trust == Trust::Certain {
-                self.turns = self.turns.saturating_add(1);
-                return;
-            }
-            self.agreed = self.agreed.saturating_add(1);
-            if self.trust == Trust::Doubtful && self.agreed >= self.needed() {
-                self.trust_again();
-            }
-        } else if next < end {
-            self.overlapped(output);
+    /// What was put together since the order is in doubt goes together, as what both say proves: it weighs like a long
+    /// silence.
+    pub fn confirm(&mut self) {
+        if self.trust == Trust::Doubtful {
+            self.agree(self.needed() / 4);
         }
     }
 
-    /// Two requests were in flight.
-    fn overlapped(&mut self, output: &mut dyn Output) {
-        self.pipelined = true;
+    /// A response does not fit the request that it was put together with.
+    pub fn contradict(&mut self, output: &mut dyn Output) {
         if self.trust == Trust::Doubtful {
-            self.doubt(output);
+            self.step_back(output);
+        }
+    }
+
+    /// Compares the end of a response with the begin of the request that follows.
+    fn compare(&mut self, end: u64, next: u64, output: &mut dyn Output) {
+        if next <= end {
+            self.pipelined |= next < end;
+            self.burst.unclear |= next == end;
+            if next < end && self.burst.answered.get().is_some_and(|answered| answered < next) {
+                self.slid(output);
+            }
+            return;
+        }
+        let before = std::mem::replace(
+            &mut self.burst,
+            Burst {
+                start: When(next),
+                ..Burst::default()
+            },
+        );
+        let another = |&response: &u64| end < response && response < next;
+        if before.unclear || self.last_response.get().as_ref().is_some_and(another) {
+            return;
+        }
+        if self.trust == Trust::Certain {
+            self.turns = self.turns.saturating_add(1);
+            return;
+        }
+        let silence = next - end;
+        let silent = before
+            .start
+            .get()
+            .is_some_and(|start| silence / SILENT >= end.saturating_sub(start));
+        self.agree(match silence {
+            LONG_SILENCE.. if silent => self.needed() / 4,
+            SILENCE.. if silent => self.needed() / 16,
+            _ => 1,
+        });
+    }
+
+    fn agree(&mut self, weight: u32) {
+        self.agreed = self.agreed.saturating_add(1);
+        self.doubtful_turns = self.doubtful_turns.saturating_add(weight);
+        if self.trust == Trust::Doubtful && self.has_agreed() {
+            self.trust_again();
+        }
+    }
+
+    /// A request was sent when one of those in flight was answered, and another was not.
+    fn slid(&mut self, output: &mut dyn Output) {
+        (self.turns, self.doubtful_turns) = (0, 0);
+        self.burst.unclear = true;
+        if self.trust == Trust::Doubtful {
+            self.step_back(output);
         }
     }
 
     /// A response came out of turn: what was held is not proved, and the count of turns begins anew.
     fn step_back(&mut self, output: &mut dyn Output) {
-        self.wary |= self.complete > 0;
+        if self.complete > 0 {
+            (self.wary, self.doubtful_turns) = (true, 0);
+        }
         self.agreed = 0;
-        self.last_end = None;
+        self.last_end = When::UNKNOWN;
+        self.burst = Burst::default();
         self.drop_held(output);
     }
 
-    /// What is not certain from here on is in doubt.
-    fn doubt(&mut self, output: &mut dyn Output) {
-        if self.trust != Trust::Ended {
-            self.trust = if self.pipelined {
-                Trust::Ended
-            } else {
-                Trust::Doubtful
-            };
-        }
-        if self.trust == Trust::Ended {
-            self.drop_uncertain(output);
+    /// Turns that are asked for in all.
+    fn needed(&self) -> u32 {
+        match self.wary || self.pipelined {
+            true => WARY,
+            false => JOINED,
         }
     }
 
-    fn needed(&self) -> u32 {
-        match (self.wary, self.turns >= KNOWN) {
-            (true, _) => WARY,
-            (false, true) => AGREEMENT,
-            (false, false) => JOINED,
-        }
+    fn has_agreed(&self) -> bool {
+        let known = self.turns >= KNOWN && !self.wary;
+        // One alone may be the end of something older.
+        known && self.agreed >= AGREEMENT || self.agreed > 1 && self.doubtful_turns >= self.needed()
     }
 
     fn trust_again(&mut self) {
         self.trust = Trust::Certain;
         self.turns = self.turns.max(KNOWN);
-        self.wary = false;
+        self.doubtful_turns = 0;
+        (self.wary, self.pipelined) = (false, false);
         for entry in &mut self.entries {
             entry.certain = true;
         }

@@ -116,4 +116,7 @@ pub struct Record<'a> {
     pub outcome: Option<Outcome>,
     /// Messages that basic.get brought: 1 or 0.
     pub message_count: Option<u64>,
+    /// The queue, or the one that the default exchange's routing key names, was seen to be declared as exclusive or
+    /// auto-delete on this connection.
+    pub temporary: bool,
 }

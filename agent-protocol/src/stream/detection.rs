@@ -1,6 +1,7 @@
 //! Which protocol a connection speaks.
 
 use super::connection::{Connection, Stage};
+use super::half::Half;
 use super::proxy_header::{self, ProxyHeader};
 use crate::connection::{Direction, Opener, Vantage};
 use crate::loss::Loss;
@@ -83,12 +84,22 @@ impl Connection {
                 self.turns += 1;
             }
         }
+        let answered = self.answered(direction, bytes);
+        match answered {
+            Some((detector, Detection::Yes(_))) => {
+                self.detected(detector, Flow::ToClient, direction, 0, observer);
+                return 0;
+            }
+            Some((_, Detection::Maybe)) if bytes.len() < WINDOW => return 0,
+            _ => {}
+        }
         let encrypted = is_tls(bytes);
         let asked = match self.info.opener {
             Opener::Local => direction == Direction::Egress,
             Opener::Remote => direction == Direction::Ingress,
             Opener::Unknown => self.turns > 1,
         };
+        let asked = asked || answered.is_some();
         if self.fresh && !encrypted && !asked && bytes.len() < WINDOW {
             // The side that answers speaks first. What it says belongs to the protocol that the other one will show.
             return 0;
@@ -101,6 +112,20 @@ impl Connection {
         }
         self.fresh = false;
         bytes.len()
+    }
+
+    /// What the detectors say of `bytes` as the answer to what came first in the other direction.
+    fn answered(&self, direction: Direction, bytes: &[u8]) -> Option<(&'static Detector, Detection)> {
+        let first = |half: &Half| Some(half.marks.first()?.time);
+        let (half, other) = (
+            &self.halves[direction as usize],
+            &self.halves[direction.opposite() as usize],
+        );
+        if !self.fresh || other.buffer.is_empty() || first(other) > first(half) {
+            return None;
+        }
+        let ask = |detector: &'static Detector| Some((detector, (detector.answered)(&other.buffer, bytes)?));
+        DETECTORS.iter().find_map(ask)
     }
 
     /// `detector` found its protocol in `direction`, which carries `flow`, behind `passed` bytes of something else.

@@ -3,9 +3,11 @@
 use super::network;
 use super::{Context, Description, Kind, Scratch};
 use crate::instrument::{Instrument, InstrumentKind};
+use crate::route::{PLACEHOLDER, looks_like_identifier};
 use crate::value::{Key, Value};
 use opentelemetry_semantic_conventions::attribute::{
-    ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_BODY_SIZE,
+    ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_ANONYMOUS, MESSAGING_DESTINATION_NAME,
+    MESSAGING_DESTINATION_TEMPLATE, MESSAGING_DESTINATION_TEMPORARY, MESSAGING_MESSAGE_BODY_SIZE,
     MESSAGING_MESSAGE_CONVERSATION_ID, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
     MESSAGING_OPERATION_TYPE, MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
     MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, MESSAGING_SYSTEM,
@@ -90,7 +92,11 @@ pub(super) fn amqp<'a>(
         _ => (Kind::Client, None),
     };
     let operation = record.operation.as_str();
-    write_destination(record, &mut scratch.template);
+    let names = [record.routing_key, record.queue];
+    let anonymous = names.into_iter().flatten().any(is_server_named);
+    let temporary = anonymous || record.temporary;
+    write_destination(record, false, &mut scratch.url);
+    write_destination(record, true, &mut scratch.template);
     scratch.name.clear();
     scratch.name.push_str(operation);
     if !scratch.template.is_empty() {
@@ -104,8 +110,22 @@ pub(super) fn amqp<'a>(
     if let Some(operation_type) = operation_type {
         to.both(MESSAGING_OPERATION_TYPE, operation_type);
     }
-    if !scratch.template.is_empty() {
-        to.both(MESSAGING_DESTINATION_NAME, scratch.template.as_str());
+    if scratch.template == scratch.url {
+        if !scratch.url.is_empty() {
+            to.both(MESSAGING_DESTINATION_NAME, scratch.url.as_str());
+        }
+    } else {
+        // Of a name of its own there are too many for a metric.
+        to.span(MESSAGING_DESTINATION_NAME, scratch.url.as_str());
+        if !scratch.template.is_empty() {
+            to.both(MESSAGING_DESTINATION_TEMPLATE, scratch.template.as_str());
+        }
+    }
+    if temporary {
+        to.both(MESSAGING_DESTINATION_TEMPORARY, true);
+    }
+    if anonymous {
+        to.both(MESSAGING_DESTINATION_ANONYMOUS, true);
     }
     if let Some(outcome) = record.outcome {
         to.both(OUTCOME, outcome.as_str());
@@ -159,18 +179,49 @@ pub(super) fn amqp<'a>(
     to
 }
 
+/// Whether the broker made the name: of a queue that was declared without one, or of direct reply-to.
+fn is_server_named(name: &str) -> bool {
+    name.starts_with("amq.gen-") || name.starts_with("amq.rabbitmq.reply-to")
+}
+
 /// `messaging.destination.name` as the conventions have it for RabbitMQ: of a producer `exchange:routing_key`, of a
 /// consumer with its queue behind; parts that are empty, unknown or the same as the one before are left out. A message
 /// to the default exchange without a routing key goes to `amq.default`.
-fn write_destination(record: &Record<'_>, to: &mut String) {
+///
+/// As `template` it is what many destinations share: without the names of temporary queues, and with a placeholder for
+/// each part of a routing key or queue name that identifies one thing among many.
+fn write_destination(record: &Record<'_>, template: bool, to: &mut String) {
     to.clear();
     let queue = record.queue.filter(|&queue| Some(queue) != record.routing_key);
-    for part in [record.exchange, record.routing_key, queue].into_iter().flatten() {
-        if !part.is_empty() {
-            if !to.is_empty() {
-                to.push(':');
-            }
+    // The default exchange's routing key names a queue, and so does one that is the queue's.
+    let names_queue = record.exchange == Some("") || record.routing_key == record.queue;
+    for (part, is_queue) in [
+        (record.exchange, false),
+        (record.routing_key, names_queue),
+        (queue, true),
+    ] {
+        let Some(part) = part.filter(|part| !part.is_empty()) else {
+            continue;
+        };
+        if template && (is_server_named(part) || is_queue && record.temporary) {
+            continue;
+        }
+        if !to.is_empty() {
+            to.push(':');
+        }
+        if !template || Some(part) == record.exchange {
             to.push_str(part);
+            continue;
+        }
+        for (index, word) in part.split('.').enumerate() {
+            if index > 0 {
+                to.push('.');
+            }
+            to.push_str(if looks_like_identifier(word) && !word.is_empty() {
+                PLACEHOLDER
+            } else {
+                word
+            });
         }
     }
     let of_message = matches!(record.operation, Operation::Publish | Operation::Deliver);
@@ -216,6 +267,7 @@ mod tests {
             redelivered: None,
             outcome: None,
             message_count: None,
+            temporary: false,
         }
     }
 
@@ -286,6 +338,106 @@ mod tests {
         ] {
             let found = destination(operation, parts);
             assert_eq!(found.as_deref(), expected, "{operation:?} {parts:?}");
+        }
+    }
+
+    /// Name of the span, then the attributes of the destination, those of metrics marked.
+    fn destinations(record: Record<'_>) -> Vec<String> {
+        describe(record, None, |said| {
+            let keys = [
+                MESSAGING_DESTINATION_NAME,
+                MESSAGING_DESTINATION_TEMPLATE,
+                MESSAGING_DESTINATION_TEMPORARY,
+                MESSAGING_DESTINATION_ANONYMOUS,
+            ];
+            let short = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+            let mut lines = vec![said.name.to_owned()];
+            for (key, value) in said.attributes.iter().filter(|(key, _)| keys.contains(key)) {
+                let metric = said.dimensions.iter().any(|(other, _)| other == key);
+                lines.push(format!("{}{}={value}", short(key), if metric { "*" } else { "" }));
+            }
+            lines
+        })
+    }
+
+    #[test]
+    fn temporary_destinations_have_no_name_in_metrics() {
+        use Operation::{BasicConsume, Deliver, Publish};
+        let generated = "amq.gen-JzTY20BRgKO-HjmUJj0wLg";
+        let reply_to = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMDU2";
+        for (operation, [exchange, routing_key, queue], temporary, expected) in [
+            (
+                Publish,
+                [Some(""), Some(generated), None],
+                false,
+                vec![
+                    "publish",
+                    "name=amq.gen-JzTY20BRgKO-HjmUJj0wLg",
+                    "temporary*=true",
+                    "anonymous*=true",
+                ],
+            ),
+            (
+                Publish,
+                [Some(""), Some(reply_to), None],
+                false,
+                vec![
+                    "publish",
+                    "name=amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMDU2",
+                    "temporary*=true",
+                    "anonymous*=true",
+                ],
+            ),
+            (
+                Deliver,
+                [Some("logs"), Some("warn"), Some(generated)],
+                true,
+                vec![
+                    "deliver logs:warn",
+                    "name=logs:warn:amq.gen-JzTY20BRgKO-HjmUJj0wLg",
+                    "template*=logs:warn",
+                    "temporary*=true",
+                    "anonymous*=true",
+                ],
+            ),
+            // Declared as exclusive under a name of the client's.
+            (
+                BasicConsume,
+                [None, None, Some("reply-of-worker")],
+                true,
+                vec!["basic.consume", "name=reply-of-worker", "temporary*=true"],
+            ),
+            (
+                Publish,
+                [Some(""), Some("reply-of-worker"), None],
+                true,
+                vec!["publish", "name=reply-of-worker", "temporary*=true"],
+            ),
+            (
+                Publish,
+                [Some("orders"), Some("order.1234567.created"), None],
+                false,
+                vec![
+                    "publish orders:order.{id}.created",
+                    "name=orders:order.1234567.created",
+                    "template*=orders:order.{id}.created",
+                ],
+            ),
+            (
+                Publish,
+                [Some("orders"), Some("order.created"), None],
+                false,
+                vec!["publish orders:order.created", "name*=orders:order.created"],
+            ),
+        ] {
+            let record = Record {
+                exchange,
+                routing_key,
+                queue,
+                temporary,
+                ..record(operation)
+            };
+            assert_eq!(destinations(record), expected);
         }
     }
 

@@ -14,7 +14,7 @@ for (let id = 0; id < rounds; id++) {
   await client.query('INSERT INTO node_items VALUES ($1, $2)', [id, 'planted-secret'])
   count('INSERT')
 }
-count('PREPARE')
+// The first time it is parsed in the same batch, which is one operation.
 for (let id = 0; id < rounds; id++) {
   await client.query({ name: 'by-id', text: 'SELECT name FROM node_items WHERE id = $1', values: [id] })
   count('SELECT')

@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         capturing("amqp::shapes".to_owned(), shapes),
         capturing("amqp::broker".to_owned(), at_the_broker),
+        capturing("amqp::header_0_9".to_owned(), header),
         capturing("amqp::load".to_owned(), load),
         capturing("amqp::libraries".to_owned(), libraries),
         capturing("amqp::attach::pika".to_owned(), |test| {
@@ -261,7 +262,11 @@ fn names_and_kinds(telemetry: &Telemetry, service: &str) -> Result<()> {
             "get" => (Kind::Consumer, Some("receive")),
             _ => (Kind::Client, None),
         };
-        let name = match of("messaging.destination.name") {
+        let temporary = of("messaging.destination.temporary") == Some("true");
+        let generated = of("redwire.messaging.queue").is_some_and(|queue| queue.starts_with("amq.gen-"));
+        ensure!(!generated || temporary, "{span:?}");
+        let named = of("messaging.destination.name").filter(|_| !temporary);
+        let name = match of("messaging.destination.template").or(named) {
             Some(destination) => format!("{operation} {destination}"),
             None => operation.to_owned(),
         };
@@ -278,6 +283,18 @@ fn names_and_kinds(telemetry: &Telemetry, service: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A client of AMQP 0-9.
+fn header(test: &str) -> Result<()> {
+    let scene = Scene::without_agent(test, Transport::Grpc)?;
+    let broker = RabbitMq::start(scene.folder(), &[])?;
+    let mut scene = scene;
+    scene.start_agent(&[])?;
+    let mut client = program(Language::Python, "amqp_header");
+    let counts = run(client.args([&broker.port().to_string(), PASSWORD]))?;
+    let telemetry = scene.finish()?;
+    equal(&telemetry, "client", &counts)
 }
 
 /// The message with all that is looked at: its spans say it, and continue the trace of its producer.

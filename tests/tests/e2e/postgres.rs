@@ -54,7 +54,7 @@ fn server_agrees(server: &Postgres, counted: &Totals) -> Result<()> {
 }
 
 /// The statements of `transaction.sql`.
-const TRANSACTION: &[&str] = &["BEGIN", "UPDATE", "SELECT", "INSERT", "END"];
+const TRANSACTION: &[&str] = &["BEGIN", "UPDATE", "SELECT", "INSERT", "COMMIT"];
 
 /// More than 100,000 statements in the three modes of the protocol.
 fn pgbench(test: &str) -> Result<()> {
@@ -223,7 +223,6 @@ fn tshark_agrees(capture: &std::path::Path, port: u16, lines: &[Line]) -> Result
     for line in lines {
         let operation = attribute(line, "db.operation.name");
         let what = match attribute(line, "error.type").as_str() {
-            "" if operation == "END" => "COMMIT".to_owned(),
             "" => operation,
             "rollback" => "ROLLBACK".to_owned(),
             "pipeline_aborted" => "aborted".to_owned(),

@@ -27,7 +27,41 @@ pub(crate) fn tests() -> Vec<Trial> {
         capturing("redis::attached_in_the_middle".to_owned(), attached),
         capturing("redis::password".to_owned(), password),
         capturing("redis::captured".to_owned(), captured),
+        capturing("redis::inline_first".to_owned(), inline_first),
+        capturing(
+            "redis::pipelines_in_the_middle".to_owned(),
+            pipelines_in_the_middle,
+        ),
     ]
+}
+
+/// Connections that begin with inline commands are Redis for what the server answers.
+fn inline_first(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let server = Redis::start(scene.folder(), &selected_as("server"))?;
+    let port = server.port().to_string();
+    let counts = run(program(Language::Python, "redis_raw").args(["inline", &port]))?;
+    let folder = scene.folder().to_owned();
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &counts)?;
+    same(&telemetry, "server", Kind::Server, &counts)?;
+    nowhere(&folder, SECRET)
+}
+
+/// A connection of a pool, from before, that sends several commands at a time: all but the first batch, with which the
+/// silence between them begins.
+fn pipelines_in_the_middle(test: &str) -> Result<()> {
+    let mut scene = Scene::without_agent(test, Transport::Grpc)?;
+    let server = Redis::start(scene.folder(), &[])?;
+    let mut client = program(Language::Python, "redis_raw");
+    client.args(["pipeline", &server.port().to_string()]);
+    client.envs(selected_as("client"));
+    let mut counts = attach_in_the_middle(&mut scene, &mut client, &[])?;
+    for count in counts.values_mut() {
+        *count -= 3;
+    }
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &counts)
 }
 
 /// Both sides count as the clients do, the server's side with what else it was `asked`, and as the server does by

@@ -9,6 +9,9 @@ use crate::record::amqp::Operation;
 /// What a client sends first (section 4.2.2).
 pub(super) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
 
+/// What clients of 0-9 send, and those that took it over for 0-9-1: RabbitMQ answers both in 0-9-1 (`rabbit_reader`).
+const OLDER_HEADERS: [&[u8; 8]; 2] = [b"AMQP\x01\x01\0\x09", b"AMQP\x01\x01\x09\x01"];
+
 /// Octets before the payload.
 pub(super) const HEADER: usize = 7;
 
@@ -119,6 +122,17 @@ pub(super) enum Chain {
     Either,
 }
 
+/// Whether `bytes` begin with what a client sends first.
+pub(super) fn protocol_header(bytes: &[u8]) -> Chain {
+    let n = bytes.len().min(PROTOCOL_HEADER.len());
+    let mut headers = OLDER_HEADERS.into_iter().chain([PROTOCOL_HEADER]);
+    match headers.any(|header| header[..n] == bytes[..n]) {
+        false => Chain::No,
+        true if n < PROTOCOL_HEADER.len() => Chain::Maybe,
+        true => Chain::Yes(Flow::ToServer),
+    }
+}
+
 /// Follows the chain of frames that `bytes` begin with, down to a method that proves it: one whose arguments fill
 /// its frame exactly.
 pub(super) fn chain(mut bytes: &[u8], frame_max: Option<u32>) -> Chain {
@@ -175,6 +189,8 @@ pub(super) struct Arguments<'a> {
     pub(super) no_wait: bool,
     pub(super) no_ack: bool,
     pub(super) requeue: bool,
+    /// A queue to be declared goes with the connection or with its last consumer.
+    pub(super) temporary: bool,
 }
 
 /// Why a channel or connection is closed.
@@ -420,7 +436,10 @@ impl<'a> Method<'a> {
             }
             (50, 10) => {
                 a.queue = Some(r.shortstr()?);
-                a.no_wait = r.octet()? & 0b1_0000 != 0;
+                // passive, durable, exclusive, auto-delete, no-wait (section 1.7.2.1).
+                let bits = r.octet()?;
+                a.no_wait = bits & 0b1_0000 != 0;
+                a.temporary = bits & 1 == 0 && bits & 0b1100 != 0;
                 r.longstr()?;
                 request(QueueDeclare, a)
             }

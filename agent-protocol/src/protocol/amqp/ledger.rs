@@ -12,6 +12,7 @@ use crate::record::{
     amqp::{Operation, Outcome},
 };
 use crate::transaction::{CONNECTION_CLOSED, Transaction};
+use hashbrown::HashSet;
 
 /// Operations open on a connection; the oldest of a channel's kind goes when one more comes.
 const MAX_OPEN: usize = 65_536;
@@ -45,9 +46,47 @@ pub(super) struct Ledger {
     /// Since when the broker takes publishes; [`u64::MAX`] after connection.blocked.
     pub(super) listens_since: u64,
     pool: Vec<String>,
+    /// Queues that were declared as exclusive or auto-delete.
+    temporary: HashSet<Box<str>>,
 }
 
+/// Temporary queues of a connection that are known as such.
+const TEMPORARY: usize = 4096;
+
 impl Ledger {
+    /// A queue is declared.
+    pub(super) fn declared(&mut self, open: &Open, output: &mut dyn Output) {
+        let Some(queue) = open
+            .get(Field::Queue)
+            .filter(|_| open.operation == Operation::QueueDeclare)
+        else {
+            return;
+        };
+        if !open.temporary {
+            self.temporary.remove(queue);
+        } else if self.temporary.len() < TEMPORARY {
+            self.temporary.insert(queue.into());
+        } else if !self.temporary.contains(queue) {
+            output.lost(Loss::Evicted, 1);
+        }
+    }
+
+    /// A queue is no more.
+    pub(super) fn deleted(&mut self, open: &Open) {
+        if let Some(queue) = open.get(Field::Queue) {
+            self.temporary.remove(queue);
+        }
+    }
+
+    fn is_temporary(&self, open: &Open) -> bool {
+        let known = |queue: &str| self.temporary.contains(queue);
+        let key = || {
+            open.get(Field::RoutingKey)
+                .filter(|_| open.get(Field::Exchange) == Some(""))
+        };
+        !self.temporary.is_empty() && open.get(Field::Queue).or_else(key).is_some_and(known)
+    }
+
     pub(super) fn text(&mut self) -> String {
         self.pool.pop().unwrap_or_default()
     }
@@ -104,7 +143,8 @@ impl Ledger {
         }
         let mut digits = [0; 5];
         let returned = (open.returned > 0).then(|| decimal(open.returned, &mut digits));
-        let record = open.record(channel, outcome);
+        let mut record = open.record(channel, outcome);
+        record.temporary = self.is_temporary(&open);
         output.transaction(&Transaction {
             start: open.start,
             end,
@@ -391,6 +431,7 @@ impl Ledger {
         let automatic = messages == Some(1) && request.no_ack == Some(true);
         let mut record = request.record(number, automatic.then_some(Outcome::Auto));
         record.message_count = messages;
+        record.temporary = self.is_temporary(&request);
         output.transaction(&Transaction {
             start: request.start,
             end,

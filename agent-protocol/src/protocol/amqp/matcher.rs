@@ -504,8 +504,14 @@ impl Protocol for Amqp {
                     let valid = match header.kind {
                         FrameType::Method => match Method::read(payload, flow) {
                             Some(method) if method.fits(header.channel) => {
-                                let taken =
-                                    self.method(flow, header.channel, method, times, input.waited, output);
+                                let taken = self.method(
+                                    flow,
+                                    header.channel,
+                                    method,
+                                    times,
+                                    input.waited && at == 0,
+                                    output,
+                                );
                                 if let Err(Early) = taken {
                                     self.sides[flow as usize].waits = times.start;
                                     return Progress::new(at, Then::Blocked);

@@ -88,6 +88,7 @@ impl Amqp {
                     arguments.consumer_tag.filter(|tag| !tag.is_empty()),
                 );
                 open.no_ack = Some(arguments.no_ack);
+                open.temporary = arguments.temporary;
                 match operation {
                     Operation::QueueDeclare => {
                         channel.last_queue = named
@@ -119,6 +120,7 @@ impl Amqp {
                     _ => {}
                 }
                 if arguments.no_wait {
+                    ledger.declared(&open, output);
                     ledger.consumes_unanswered |=
                         matches!(operation, Operation::BasicConsume | Operation::BasicCancel);
                     channel.went_unanswered(operation);
@@ -185,6 +187,9 @@ impl Amqp {
                     Operation::QueueDeclare => {
                         let server_named = open.get(Field::Queue).is_none();
                         open.set(Field::Queue, name);
+                        if !open.doubtful {
+                            ledger.declared(&open, output);
+                        }
                         let later = channel.requests.iter().any(|open| open.operation == operation);
                         if server_named && !open.doubtful && !later {
                             channel.last_queue = open.get(Field::Queue).map(Into::into);
@@ -198,6 +203,7 @@ impl Amqp {
                         }
                     }
                     Operation::BasicCancel => ledger.forget_consumer(channel, name.unwrap_or_default()),
+                    Operation::QueueDelete => ledger.deleted(&open),
                     // What crossed the request on its way went back, too.
                     Operation::BasicRecover if open.doubtful => {
                         ledger.lose_all(&mut channel.deliveries, Loss::UnpairedRequest, output);

@@ -40,13 +40,14 @@ mod settlement;
 #[cfg(test)]
 mod tests;
 
-use super::{Detection, Detector, Flow, Protocol};
+use super::{Detection, Detector, Protocol};
 use frames::Chain;
 
 /// AMQP 0-9-1.
 pub const DETECTOR: Detector = Detector {
     name: NAME,
     detect,
+    answered: |_, _| None,
     create,
 };
 
@@ -54,14 +55,10 @@ const NAME: &str = "amqp";
 
 fn detect(bytes: &[u8], fresh: bool) -> Detection {
     if fresh {
-        let n = bytes.len().min(frames::PROTOCOL_HEADER.len());
-        if bytes[..n] == frames::PROTOCOL_HEADER[..n] {
-            let whole = n == frames::PROTOCOL_HEADER.len();
-            return if whole {
-                Detection::Yes(Flow::ToServer)
-            } else {
-                Detection::Maybe
-            };
+        match frames::protocol_header(bytes) {
+            Chain::No => {}
+            Chain::Yes(flow) => return Detection::Yes(flow),
+            Chain::Maybe | Chain::Either => return Detection::Maybe,
         }
     }
     match frames::chain(bytes, None) {

@@ -39,6 +39,8 @@ pub(super) struct Open {
     pub(super) mandatory: bool,
     /// A basic.recover that has messages go back to their queue.
     pub(super) requeue: bool,
+    /// It declares a queue that goes with the connection or with its last consumer.
+    pub(super) temporary: bool,
     pub(super) redelivered: Option<bool>,
     /// Whether it is settled by being sent; `None` where that is not known.
     pub(super) no_ack: Option<bool>,
@@ -63,6 +65,7 @@ impl Open {
             returned: 0,
             mandatory: false,
             requeue: false,
+            temporary: false,
             redelivered: None,
             no_ack: None,
             doubtful: false,
@@ -125,6 +128,7 @@ impl Open {
             redelivered: self.redelivered,
             outcome,
             message_count: None,
+            temporary: false,
         }
     }
 

@@ -56,7 +56,7 @@ impl Talk {
 
     fn response(&mut self, time: u64) -> &mut Self {
         let answers = if self.searching {
-            self.pairing.turned_to_client(self.before, time)
+            self.pairing.turned_to_client(self.before, time, &mut self.losses)
         } else {
             match self.pairing.response(time, &mut self.losses) {
                 Answer::Current => true,
@@ -65,7 +65,7 @@ impl Talk {
                     self.before = Some(time);
                     return self;
                 }
-                Answer::Unknown => self.pairing.turned_to_client(self.before, time),
+                Answer::Unknown => self.pairing.turned_to_client(self.before, time, &mut self.losses),
             }
         };
         self.searching = !answers;
@@ -166,10 +166,13 @@ fn a_hole_in_the_responses_costs_what_is_outstanding() {
 #[test]
 fn held_pairs_are_reported_once_the_turns_agree() {
     let mut talk = Talk::new(true);
-    talk.turns(1..21).gap(Flow::ToServer).turns(22..24);
+    // What was in the hole is answered, which costs no other.
+    talk.turns(1..21).gap(Flow::ToServer).response(215);
+    talk.turns(22..22 + AGREEMENT);
     assert_eq!(talk.true_pairs(), (1..21).collect::<Vec<_>>());
-    talk.request(24, 240);
-    assert_eq!(talk.true_pairs(), (1..21).chain(22..24).collect::<Vec<_>>());
+    talk.request(22 + AGREEMENT, 220 + 10 * u64::from(AGREEMENT));
+    let proved = 22..22 + AGREEMENT;
+    assert_eq!(talk.true_pairs(), (1..21).chain(proved).collect::<Vec<_>>());
 }
 
 #[test]
@@ -219,33 +222,115 @@ fn a_close_alone_does_not_prove_the_order() {
     assert!(talk.pairs.is_empty());
 }
 
-#[test]
-fn a_gap_ends_the_pairing_of_a_pipelining_connection() {
-    let mut talk = Talk::new(true);
-    talk.request(1, 10)
-        .request(2, 11)
-        .response(12)
-        .response(13)
-        .turns(3..20);
-    assert_eq!(talk.pairs.len(), 19);
-    talk.gap(Flow::ToServer).turns(20..60).close();
-    assert_eq!(talk.pairs.len(), 19);
-    assert!(talk.pairing.has_ended());
-    assert_eq!(talk.losses.of(Loss::UnpairedRequest), 40);
+/// `n` bursts of three requests at a hundred times their number, answered 5, 6 and 7 later.
+fn bursts(talk: &mut Talk, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let (first, time) = (10 * number, 100 * u64::from(number));
+        for i in 0..3 {
+            talk.request(first + i, time);
+        }
+        for i in 0..3 {
+            talk.response(time + 5 + i);
+        }
+    }
+}
+
+/// What `bursts` made, in order.
+fn of_bursts(talk: &Talk, numbers: std::ops::Range<u32>) {
+    let expected: Vec<_> = numbers
+        .flat_map(|number| (0..3).map(move |i| (10 * number + i, 100 * u64::from(number) + 5 + u64::from(i))))
+        .collect();
+    assert_eq!(talk.pairs, expected);
 }
 
 #[test]
-fn two_requests_in_flight_behind_a_gap_end_it() {
+fn a_gap_between_bursts_costs_the_burst() {
+    let mut talk = Talk::new(true);
+    bursts(&mut talk, 1..20);
+    of_bursts(&talk, 1..20);
+    talk.pairs.clear();
+    talk.gap(Flow::ToClient);
+    bursts(&mut talk, 20..21 + AGREEMENT);
+    // The first is found behind a response that was seen.
+    talk.close();
+    of_bursts(&talk, 21..21 + AGREEMENT);
+}
+
+/// A client that sends a burst once all before are answered, first seen in the middle.
+#[test]
+fn joined_bursts_are_proved_by_many() {
     let mut talk = Talk::new(false);
-    talk.turns(1..5)
-        .request(5, 50)
-        .request(6, 52)
-        .response(55)
-        .response(65)
-        .turns(7..60)
-        .close();
+    bursts(&mut talk, 1..2 + WARY);
     assert!(talk.pairs.is_empty());
-    assert_eq!(talk.losses.of(Loss::UnpairedRequest), 59);
+    bursts(&mut talk, 2 + WARY..4 + WARY);
+    of_bursts(&talk, 2..4 + WARY);
+}
+
+/// Silence proves sooner; that of a second at once.
+#[test]
+fn joined_bursts_are_proved_by_silence() {
+    for (pause, needed) in [(50_000_000u64, 16u32), (2_000_000_000, 4)] {
+        let mut talk = Talk::new(false);
+        let mut proved = None;
+        for number in 1..30u32 {
+            let time = pause * u64::from(number);
+            for i in 0..3 {
+                talk.request(10 * number + i, time);
+            }
+            if proved.is_none() && !talk.pairs.is_empty() {
+                proved = Some(number);
+            }
+            for i in 0..3 {
+                talk.response(time + 1000 + i);
+            }
+        }
+        // Of the first it is not known whether it was whole.
+        assert_eq!(proved, Some(needed + 2), "{pause}");
+        assert_eq!(talk.pairs.len(), 28 * 3);
+        for &(id, end) in &talk.pairs {
+            assert_eq!(end, pause * u64::from(id / 10) + 1000 + u64::from(id % 10));
+        }
+    }
+}
+
+/// Two bursts always in flight, each sent when one was answered: it comes out when the server is faster once.
+#[test]
+fn bursts_that_slide_are_not_taken_for_turns() {
+    for slip in 2..40 {
+        let mut talk = Talk::new(false);
+        for number in 1..60u32 {
+            let time = 100 * u64::from(number);
+            for i in 0..3 {
+                talk.request(10 * number + i, time);
+            }
+            for i in 0..3 {
+                talk.response(time + 5 + i);
+            }
+            if number % slip == 0 {
+                talk.response(time + 8);
+            }
+        }
+        talk.close();
+        assert!(talk.pairs.is_empty(), "{slip}");
+    }
+}
+
+#[test]
+fn what_contradicts_begins_the_count_anew() {
+    let mut talk = Talk::new(false);
+    talk.turns(1..10);
+    talk.pairing.contradict(&mut talk.losses);
+    talk.turns(10..40);
+    assert!(talk.pairs.is_empty());
+    let mut talk = Talk::new(false);
+    talk.turns(1..3);
+    for id in 3..7u32 {
+        talk.request(id, 10 * u64::from(id));
+        talk.response(10 * u64::from(id) + 5);
+        talk.pairing.confirm();
+        talk.drain();
+    }
+    assert_eq!(talk.true_pairs(), [2, 3, 4, 5, 6]);
 }
 
 /// Two requests always in flight, one sent for each response: joined in the middle this alternates, and each
@@ -281,11 +366,14 @@ fn drained_windows_are_no_turns() {
 #[test]
 fn a_young_connection_has_to_show_more() {
     let mut talk = Talk::new(true);
-    talk.turns(1..KNOWN + 1).gap(Flow::ToServer).turns(20..20 + WARY);
+    talk.turns(1..KNOWN + 1)
+        .gap(Flow::ToServer)
+        .response(195)
+        .turns(20..20 + WARY);
     assert_eq!(talk.pairs.len(), KNOWN as usize);
-    assert!(talk.losses.of(Loss::UnpairedRequest) > 0, "not all are held");
     talk.request(200, 2000);
-    assert_eq!(talk.true_pairs().len(), KNOWN as usize + JOINED as usize);
+    assert_eq!(talk.true_pairs().len(), KNOWN as usize + WARY as usize);
+    assert_eq!(talk.losses.of(Loss::UnpairedRequest), 0);
 }
 
 #[test]
@@ -294,20 +382,23 @@ fn a_response_at_no_turn_around_costs_the_request() {
     let mut losses = Losses::default();
     pairing.request(1, 10, &mut losses);
     assert!(
-        !pairing.turned_to_client(Some(5), 15),
+        !pairing.turned_to_client(Some(5), 15, &mut losses),
         "the request has not ended"
     );
     pairing.request_ended(12);
-    assert!(!pairing.turned_to_client(None, 15), "bytes were lost before it");
     assert!(
-        !pairing.turned_to_client(Some(11), 15),
+        !pairing.turned_to_client(None, 15, &mut losses),
+        "bytes were lost before it"
+    );
+    assert!(
+        !pairing.turned_to_client(Some(11), 15, &mut losses),
         "not the first since the request"
     );
     assert!(
-        !pairing.turned_to_client(Some(5), 11),
+        !pairing.turned_to_client(Some(5), 11, &mut losses),
         "began before the request ended"
     );
-    assert!(pairing.turned_to_client(Some(5), 15));
+    assert!(pairing.turned_to_client(Some(5), 15, &mut losses));
     pairing.passed_over(9, &mut losses);
     assert_eq!(pairing.outstanding(), 1);
     pairing.passed_over(10, &mut losses);
@@ -341,8 +432,9 @@ fn outstanding_requests_are_bounded() {
     }
     assert!(pairing.is_full());
     pairing.request(0, 1, &mut losses);
-    pairing.request(0, 1, &mut losses);
-    assert_eq!(losses.0, [(Loss::Evicted, 1), (Loss::UnpairedRequest, 1)]);
+    assert_eq!(losses.0, [(Loss::Evicted, 1)]);
+    // Those before it keep their responses.
+    assert_eq!(pairing.response(2, &mut losses), Answer::Current);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::output::Output;
 /// What the messages would have made of the session.
 #[derive(Default)]
 struct Shadow {
-    pending: Option<Pending>,
+    pending: Vec<Pending>,
     failed: Option<Failed>,
     statements: Vec<(Box<[u8]>, Prepared)>,
     /// With where the transaction begins, until there is one.
@@ -21,7 +21,7 @@ impl Matcher {
     /// Reports the statements in the queue, up to Sync or `all`, as failed for `reason` at `end`.
     pub(super) fn cut_off(&mut self, reason: Reason, end: u64, all: bool, output: &mut dyn Output) {
         let mut shadow = Shadow {
-            pending: self.pending.take(),
+            pending: std::mem::take(&mut self.pending),
             failed: self.failed.take(),
             ..Shadow::default()
         };
@@ -37,15 +37,21 @@ impl Matcher {
             let entry = taken.entry;
             match entry.kind {
                 Kind::Parse => {
-                    if let Some(pending) = shadow.pending.take() {
+                    let before = shadow
+                        .pending
+                        .iter()
+                        .position(|pending| pending.prepared.is_named(&first));
+                    if let Some(before) = before {
+                        let pending = shadow.pending.remove(before);
                         self.emit_pending(pending, reason, end, output);
                     }
                     let prepared = Prepared::new(&first, entry.script);
                     shadow.statements.push((first, prepared.clone()));
-                    shadow.pending = Some(Pending {
+                    shadow.pending.push(Pending {
                         prepared,
                         start: entry.start,
                         end: None,
+                        flushed: entry.flushed,
                     });
                 }
                 Kind::Bind => self.skip_bind(&mut shadow, first, &second, entry.start),
@@ -73,7 +79,7 @@ impl Matcher {
                                 name: None,
                                 script: entry.script,
                             },
-                            index: Some(current.answered).filter(|_| !current.doubtful),
+                            index: (!current.doubtful).then_some(current.answered),
                             ..Outcome::default()
                         };
                         self.emit(outcome, output);
@@ -88,11 +94,14 @@ impl Matcher {
         if let Some(failed) = shadow.failed.take_if(|failed| known || bound(failed)) {
             self.emit_failed(failed, output);
         }
-        let named = |pending: &mut Pending| pending.prepared.name.is_some();
-        if let Some(pending) = shadow.pending.take_if(|pending| known || named(pending)) {
-            self.emit_pending(pending, reason, end, output);
+        let mut unknown = u64::from(shadow.failed.is_some());
+        for pending in shadow.pending {
+            if known || pending.flushed {
+                self.emit_pending(pending, reason, end, output);
+            } else {
+                unknown += 1;
+            }
         }
-        let unknown = u64::from(shadow.failed.is_some()) + u64::from(shadow.pending.is_some());
         output.lost(Loss::UnpairedRequest, unknown);
         self.queue.settle();
     }
@@ -100,13 +109,16 @@ impl Matcher {
     fn skip_bind(&mut self, shadow: &mut Shadow, portal: Box<[u8]>, statement: &[u8], start: u64) {
         if let Some(failed) = &mut shadow.failed
             && failed.portal.is_none()
-            && statement.is_empty()
+            && failed.outcome.prepared.is_named(statement)
         {
             failed.portal = Some(portal);
             return;
         }
-        let unnamed = |pending: &mut Pending| pending.prepared.name.is_none() && statement.is_empty();
-        let (prepared, start) = match shadow.pending.take_if(unnamed) {
+        let ours = shadow
+            .pending
+            .iter()
+            .position(|pending| pending.is_for(statement));
+        let (prepared, start) = match ours.map(|at| shadow.pending.remove(at)) {
             Some(pending) => (pending.prepared, pending.start),
             None => {
                 let known = shadow

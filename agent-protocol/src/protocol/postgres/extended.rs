@@ -11,21 +11,36 @@ use crate::output::Output;
 impl Matcher {
     /// ParseComplete.
     pub(super) fn parsed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        self.flush(output);
         let Some(taken) = self.pop() else { return };
         let name = self.queue.names(&taken).0;
         let (prepared, room) = self.session.prepare(name, taken.entry.script);
-        output.lost(Loss::Evicted, u64::from(!room));
-        self.pending = Some(Pending {
+        output.lost(Loss::StatementText, u64::from(!room));
+        let name: Box<[u8]> = prepared.name.as_deref().unwrap_or_default().as_bytes().into();
+        self.flush_statement(&name, output);
+        let pending = Pending {
             prepared,
             start: taken.entry.start,
             end: Some(reply.end),
-        });
+            flushed: taken.entry.flushed,
+        };
+        self.prepared(pending, output);
     }
 
-    /// Reports the Parse that no Bind followed.
+    /// Reports each Parse that no Bind followed.
     pub(super) fn flush(&mut self, output: &mut dyn Output) {
-        if let Some(pending) = self.pending.take() {
+        for pending in std::mem::take(&mut self.pending) {
+            self.emit_pending(pending, Reason::Aborted, 0, output);
+        }
+    }
+
+    /// Reports the Parse of the statement `name`, if no Bind followed.
+    pub(super) fn flush_statement(&mut self, name: &[u8], output: &mut dyn Output) {
+        let at = self
+            .pending
+            .iter()
+            .position(|pending| pending.prepared.is_named(name));
+        if let Some(at) = at {
+            let pending = self.pending.remove(at);
             self.emit_pending(pending, Reason::Aborted, 0, output);
         }
     }
@@ -50,9 +65,8 @@ impl Matcher {
         self.emit(outcome, output);
     }
 
-    /// ErrorResponse to a Parse. An unnamed one may be for a Bind that comes.
+    /// ErrorResponse to a Parse, which may be for a Bind that comes.
     pub(super) fn parse_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        self.flush(output);
         let Some(taken) = self.pop() else { return };
         let prepared = Prepared::new(self.queue.names(&taken).0, taken.entry.script);
         let named = prepared.name.is_some();
@@ -61,7 +75,7 @@ impl Matcher {
             self.session.close_statement(b"");
         }
         let failed = self.fail(prepared, taken.entry.start, None, reply);
-        if named {
+        if named && taken.entry.flushed {
             self.emit_failed(failed, output);
         } else {
             self.failed = Some(failed);
@@ -111,9 +125,15 @@ impl Matcher {
     pub(super) fn pop_bind(&mut self, output: &mut dyn Output) -> Option<(Taken, Prepared, u64)> {
         let taken = self.pop()?;
         let start = taken.entry.start;
-        let unnamed = self.queue.names(&taken).1.is_empty();
-        if let Some(pending) = self.pending.take() {
-            if unnamed && pending.prepared.name.is_none() {
+        let name = self.queue.names(&taken).1;
+        let at = self
+            .pending
+            .iter()
+            .position(|pending| pending.prepared.is_named(name));
+        if let Some(at) = at {
+            let ours = self.pending[at].is_for(name);
+            let pending = self.pending.remove(at);
+            if ours {
                 return Some((taken, pending.prepared, pending.start));
             }
             self.emit_pending(pending, Reason::Aborted, 0, output);
@@ -133,12 +153,14 @@ impl Matcher {
     pub(super) fn describe_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
         let Some(taken) = self.pop() else { return };
         let name = self.queue.names(&taken).0;
-        let ours =
-            |pending: &mut Pending| pending.prepared.name.as_deref().unwrap_or_default().as_bytes() == name;
-        if let Some(pending) = self.pending.take_if(ours) {
+        let at = self
+            .pending
+            .iter()
+            .position(|pending| pending.prepared.is_named(name));
+        if let Some(at) = at {
+            let pending = self.pending.remove(at);
             self.failed = Some(self.fail(pending.prepared, pending.start, None, reply));
         } else {
-            self.flush(output);
             self.skipping = true;
             output.lost(Loss::Unattributed, 1);
         }
@@ -162,8 +184,7 @@ impl Matcher {
     }
 
     /// An Execute has its answer: where its transaction began, and of which statement.
-    pub(super) fn pop_execute(&mut self, output: &mut dyn Output) -> Option<(u64, Prepared, u64)> {
-        self.flush(output);
+    pub(super) fn pop_execute(&mut self) -> Option<(u64, Prepared, u64)> {
         let rows = self.current.rows;
         let taken = self.pop()?;
         let Some(portal) = self.session.portal(self.queue.names(&taken).0) else {
@@ -176,7 +197,7 @@ impl Matcher {
     }
 
     pub(super) fn execute_complete(&mut self, reply: &Reply<'_>, output: &mut dyn Output) -> bool {
-        let Some((start, prepared, rows)) = self.pop_execute(output) else {
+        let Some((start, prepared, rows)) = self.pop_execute() else {
             return false;
         };
         if !self.proof.is_exact() && !self.fits(&prepared, 0, reply) {
@@ -187,7 +208,7 @@ impl Matcher {
     }
 
     pub(super) fn execute_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        let Some((start, prepared, rows)) = self.pop_execute(output) else {
+        let Some((start, prepared, rows)) = self.pop_execute() else {
             return;
         };
         let failed = self.fail(prepared, start, None, reply);
@@ -199,8 +220,7 @@ impl Matcher {
     }
 
     /// PortalSuspended: the transaction goes on with the portal's next Execute, if there is one.
-    pub(super) fn suspend(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
-        self.flush(output);
+    pub(super) fn suspend(&mut self, reply: &Reply<'_>) {
         let rows = self.current.rows;
         let Some(taken) = self.pop() else { return };
         let (name, start) = (self.queue.names(&taken).0, taken.entry.start);
@@ -244,11 +264,12 @@ impl Matcher {
 
     /// CloseComplete.
     pub(super) fn closed(&mut self, kind: Kind, output: &mut dyn Output) {
-        self.flush(output);
         let Some(taken) = self.pop() else { return };
         let name = self.queue.names(&taken).0;
         if kind == Kind::CloseStatement {
             self.session.close_statement(name);
+            let name: Box<[u8]> = name.into();
+            self.flush_statement(&name, output);
         } else if let Some(portal) = self.session.close_portal(name) {
             self.finish_portal(portal, output);
         }

@@ -51,13 +51,22 @@ pub(super) struct Current {
     pub(super) doubtful: bool,
 }
 
-/// A Parse that was answered: a transaction of its own, unless a Bind that it is for follows.
+/// A Parse that was answered: a transaction of its own, unless a Bind of it follows in the same batch.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) prepared: Prepared,
     pub(super) start: u64,
     /// `None` where it was not answered.
     pub(super) end: Option<u64>,
+    /// Flush came before a Bind of it.
+    pub(super) flushed: bool,
+}
+
+impl Pending {
+    /// Whether a Bind of the statement `name` runs it, as part of one transaction.
+    pub(super) fn is_for(&self, name: &[u8]) -> bool {
+        self.prepared.is_named(name) && (name.is_empty() || !self.flushed)
+    }
 }
 
 /// A statement that failed before its Execute.
@@ -67,6 +76,9 @@ pub(super) struct Failed {
     /// Its portal; `None` while no Bind was there.
     pub(super) portal: Option<Box<[u8]>>,
 }
+
+/// Statements of one batch that are prepared and not bound.
+const PENDING: usize = 1024;
 
 /// Of a shape: there was an error, which may be the answer to anything.
 const FAILED: u64 = u64::MAX;
@@ -80,7 +92,7 @@ pub(super) struct Matcher {
     pub(super) proof: Proof,
     pub(super) queue: Queue,
     pub(super) current: Current,
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Vec<Pending>,
     pub(super) failed: Option<Failed>,
     held: VecDeque<Outcome>,
     /// Kinds of the answers in this group, and in the one before.
@@ -147,6 +159,23 @@ impl Matcher {
     pub(super) fn heard(&mut self, kind: u8, start: u64) {
         self.client_time = start;
         self.terminated |= kind == b'X';
+    }
+
+    /// Flush was sent: what a client waits for before it goes on is a transaction of its own.
+    pub(super) fn flush_sent(&mut self) {
+        if !self.queue.iter().any(|entry| entry.kind == Kind::Bind) {
+            self.pending.iter_mut().for_each(|pending| pending.flushed = true);
+        }
+        self.queue.flush();
+    }
+
+    /// A Parse is there, and no Bind of it.
+    pub(super) fn prepared(&mut self, pending: Pending, output: &mut dyn Output) {
+        if self.pending.len() < PENDING {
+            self.pending.push(pending);
+        } else {
+            output.lost(Loss::UnpairedRequest, 1);
+        }
     }
 
     /// A message that gets an answer begins at `start`. `names`: of portal and statement.
@@ -327,9 +356,8 @@ impl Matcher {
             (Kind::DescribePortal, b'E') => self.portal_failed(reply, output),
             (Kind::Execute, b'C') => return self.execute_complete(reply, output),
             (Kind::Execute, b'E') => self.execute_failed(reply, output),
-            (Kind::Execute, b's') => self.suspend(reply, output),
+            (Kind::Execute, b's') => self.suspend(reply),
             (Kind::Execute, b'I') => {
-                self.flush(output);
                 if let Some(taken) = self.pop()
                     && let Some(portal) = self.session.portal(self.queue.names(&taken).0)
                 {
@@ -338,7 +366,6 @@ impl Matcher {
             }
             (Kind::CloseStatement | Kind::ClosePortal, b'3') => self.closed(kind, output),
             (Kind::CloseStatement | Kind::ClosePortal, b'E') => {
-                self.flush(output);
                 self.pop();
                 output.lost(Loss::Unattributed, 1);
                 self.skipping = true;
@@ -477,13 +504,13 @@ impl Matcher {
 
     /// Drops what depends on answers to come.
     fn forget(&mut self, output: &mut dyn Output) {
-        let open = u64::from(self.pending.is_some()) + u64::from(self.failed.is_some());
+        let open = self.pending.len() as u64 + u64::from(self.failed.is_some());
         output.lost(Loss::UnpairedRequest, open + self.session.suspended());
         self.drop_held(output);
         while self.session.pop_portal().is_some() {}
         self.session.set_unseen_portals(true);
         self.session.close_statement(b"");
-        (self.pending, self.failed) = (None, None);
+        (self.pending, self.failed) = (Vec::new(), None);
         (self.skipping, self.copying) = (false, false);
         self.current = Current::default();
         (self.shape, self.shape_before) = (0, 0);
@@ -505,8 +532,7 @@ impl Matcher {
 
     /// Observation ends.
     pub(super) fn abandon(&mut self, output: &mut dyn Output) {
-        let open =
-            self.open_statements() + u64::from(self.pending.is_some()) + u64::from(self.failed.is_some());
+        let open = self.open_statements() + self.pending.len() as u64 + u64::from(self.failed.is_some());
         output.lost(
             Loss::Unfinished,
             open + self.session.suspended() + self.held.len() as u64,

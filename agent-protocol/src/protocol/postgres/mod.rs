@@ -27,6 +27,7 @@ use queue::Kind;
 pub const DETECTOR: Detector = Detector {
     name: NAME,
     detect: frames::detect,
+    answered: |_, _| None,
     create: |fresh| Box::new(Postgres::new(fresh)),
 };
 
@@ -189,6 +190,9 @@ impl Postgres {
             |text: &[u8], matcher: &Matcher| Some(sql::script(text, whole, matcher.session.plain_backslash));
         let matcher = &mut self.matcher;
         matcher.heard(header.kind, start);
+        if header.kind == b'H' {
+            matcher.flush_sent();
+        }
         let known = match header.kind {
             b'Q' => {
                 let text = if whole {
@@ -373,7 +377,7 @@ impl Postgres {
         {
             self.matcher.session.plain_backslash = value == b"on";
         }
-        match self.matcher.reply(&reply, input.waited, output) {
+        match self.matcher.reply(&reply, input.waited && at == 0, output) {
             Verdict::Taken => Step::Next(header.length),
             Verdict::Blocked => Step::Stop(Then::Blocked),
             Verdict::Replication => {

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) start: u64,
     /// The text of Query and Parse, where it is known.
     pub(super) script: Option<Arc<Script>>,
+    /// Flush came behind it: its answer may be waited for.
+    pub(super) flushed: bool,
     /// Bytes of its names: portal or statement, and the statement of a Bind.
     names: (u16, u16),
 }
@@ -102,11 +104,18 @@ impl Queue {
             kind,
             start,
             script,
+            flushed: false,
             names: (first, second),
         });
         self.names.extend_from_slice(names.0);
         self.names.extend_from_slice(names.1);
         true
+    }
+
+    /// Flush was sent.
+    pub(super) fn flush(&mut self) {
+        let open = self.entries.iter_mut().rev().take_while(|entry| !entry.flushed);
+        open.for_each(|entry| entry.flushed = true);
     }
 
     pub(super) fn pop(&mut self) -> Option<Taken> {

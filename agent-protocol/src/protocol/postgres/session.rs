@@ -4,8 +4,8 @@ use super::sql::Script;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
-/// Named statements that are kept.
-const STATEMENTS: usize = 1024;
+/// Memory for named statements: of 100,000 that are as short as most, or of a thousand that are as long as any.
+const STATEMENTS: usize = 16 << 20;
 
 /// Portals that are kept.
 const PORTALS: usize = 256;
@@ -21,6 +21,11 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Whether it is the statement `name`; the unnamed one has none.
+    pub(super) fn is_named(&self, name: &[u8]) -> bool {
+        self.name.as_deref().unwrap_or_default().as_bytes() == name
+    }
+
     /// A statement that the session does not hold.
     pub(super) fn new(name: &[u8], script: Option<Arc<Script>>) -> Prepared {
         let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
@@ -49,10 +54,18 @@ pub(super) struct Session {
     /// `standard_conforming_strings` is on.
     pub(super) plain_backslash: bool,
     statements: HashMap<Arc<str>, Option<Arc<Script>>>,
+    /// Memory that they take.
+    memory: usize,
     unnamed: Option<Arc<Script>>,
     portals: Vec<Portal>,
     /// There may be portals that were not seen to be made.
     unseen_portals: bool,
+}
+
+/// Memory that a named statement takes.
+fn memory(name: &str, script: Option<&Arc<Script>>) -> usize {
+    const SLOT: usize = 2 * size_of::<(Arc<str>, Option<Arc<Script>>)>();
+    SLOT + name.len() + script.map_or(0, |script| script.memory())
 }
 
 /// When something began that was not seen to begin.
@@ -68,13 +81,12 @@ impl Session {
         let mut room = true;
         let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= NAME);
         let name = name.map(|name| {
-            if let Some((known, slot)) = self.statements.get_key_value_mut(name) {
-                *slot = script.clone();
-                return known.clone();
-            }
-            room = self.statements.len() < STATEMENTS;
+            self.remove(name);
+            let taken = memory(name, script.as_ref());
+            room = self.memory + taken <= STATEMENTS;
             let name: Arc<str> = name.into();
             if room {
+                self.memory += taken;
                 self.statements.insert(name.clone(), script.clone());
             }
             name
@@ -103,15 +115,19 @@ impl Session {
     pub(super) fn close_statement(&mut self, name: &[u8]) {
         match std::str::from_utf8(name) {
             Ok("") => self.unnamed = None,
-            Ok(name) => {
-                self.statements.remove(name);
-            }
+            Ok(name) => self.remove(name),
             Err(_) => {}
         }
     }
 
+    fn remove(&mut self, name: &str) {
+        if let Some((name, script)) = self.statements.remove_entry(name) {
+            self.memory -= memory(&name, script.as_ref());
+        }
+    }
+
     pub(super) fn close_statements(&mut self) {
-        self.statements = HashMap::default();
+        (self.statements, self.memory) = (HashMap::default(), 0);
         self.unnamed = None;
     }
 

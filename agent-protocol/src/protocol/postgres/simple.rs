@@ -16,8 +16,8 @@ fn agrees(operation: &str, tag: &Tag<'_>) -> bool {
         }
         "BEGIN" | "COPY" | "SET" | "SHOW" | "TRUNCATE" | "DROP" | "ALTER" | "GRANT" | "REVOKE" | "FETCH"
         | "SAVEPOINT" | "RELEASE" | "LISTEN" | "NOTIFY" => tag.verb == operation,
-        "COMMIT" | "END" => matches!(tag.verb, "COMMIT" | "ROLLBACK"),
-        "ROLLBACK" | "ABORT" => tag.verb == "ROLLBACK",
+        "COMMIT" => matches!(tag.verb, "COMMIT" | "ROLLBACK"),
+        "ROLLBACK" => tag.verb == "ROLLBACK",
         _ => true,
     }
 }
@@ -39,7 +39,7 @@ impl Matcher {
             }
             self.current.doubtful |= count != Some(1);
         }
-        let index = Some(index).filter(|_| !self.current.doubtful);
+        let index = (!self.current.doubtful).then_some(index);
         self.complete(start, reply, prepared, index, rows, output);
         self.current.answered += 1;
         self.current.rows = 0;
@@ -89,7 +89,7 @@ impl Matcher {
         let operation = statement.and_then(|statement| statement.operation());
         let verb = tag.map_or("", |tag| tag.verb);
         let number = tag.and_then(|tag| tag.rows);
-        let commits = matches!(operation, Some("COMMIT" | "END" | "PREPARE"));
+        let commits = matches!(operation, Some("COMMIT" | "PREPARE"));
         // SELECT INTO and CREATE TABLE AS return nothing.
         let makes = verb == "SELECT" && rows == 0 && number != Some(0);
         let changes = makes || matches!(verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY");
@@ -130,7 +130,7 @@ impl Matcher {
             end: reply.end,
             reason: Some(Reason::Failure(failure)),
             prepared: Prepared { name: None, script },
-            index: Some(self.current.answered).filter(|_| !self.current.doubtful && !syntax),
+            index: (!self.current.doubtful && !syntax).then_some(self.current.answered),
             returned: Some(self.current.rows).filter(|&rows| rows > 0),
             ..Outcome::default()
         };

@@ -284,6 +284,15 @@ pub(super) fn is_container(name: &str) -> bool {
     CONTAINERS.contains(&name)
 }
 
+/// Whether a command of the list begins with `word`, in whatever case.
+pub(super) fn begins_known(word: &[u8]) -> bool {
+    let begins = |known: &&str| {
+        let begin = known.as_bytes().get(..word.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+    };
+    KNOWN.iter().any(|known| begins(known))
+}
+
 /// Writes `word` to `name` in capitals, if it can be the name of a command.
 pub(super) fn push_name(name: &mut String, word: &[u8]) -> bool {
     let fits = (1..=MAX_NAME).contains(&word.len())

@@ -252,16 +252,15 @@ const INLINE: &[&str] = &[
     "TTL",
 ];
 
-/// Whether a connection begins with an inline command.
+/// Whether a connection begins with an inline command. Most are words of other protocols too: their answer decides, see
+/// [`confirm_inline`].
 pub(super) fn detect_inline(bytes: &[u8]) -> Detection {
     let end = bytes
         .iter()
         .position(|b| b" \r\n".contains(b))
         .unwrap_or(bytes.len());
     let word = &bytes[..end];
-    let begins =
-        |known: &&str| known.len() >= word.len() && known.as_bytes()[..word.len()].eq_ignore_ascii_case(word);
-    if !INLINE.iter().any(begins) {
+    if !commands::begins_known(word) {
         return Detection::No;
     }
     let text = match line(bytes) {
@@ -271,23 +270,32 @@ pub(super) fn detect_inline(bytes: &[u8]) -> Detection {
         }
         _ => return Detection::No,
     };
-    let known = INLINE
-        .iter()
-        .any(|known| known.as_bytes().eq_ignore_ascii_case(word));
     let mut name = String::new();
-    if known
-        && !text.ends_with(b"HTTP/1.1")
-        && split_inline(text, &mut |_, word| {
-            if name.is_empty() {
-                commands::push_name(&mut name, word);
-            }
-        })
-        .is_some()
-    {
+    let http = text.ends_with(b"HTTP/1.1") || text.ends_with(b"HTTP/1.0");
+    if http || !commands::push_name(&mut name, word) || split_inline(text, &mut |_, _| {}).is_none() {
+        return Detection::No;
+    }
+    if INLINE.contains(&&*name) {
         Detection::Yes(Flow::ToServer)
+    } else if commands::is_known(&name) {
+        Detection::Maybe
     } else {
         Detection::No
     }
+}
+
+/// Whether an inline command was answered as Redis does, by an element. `None` where `asked` begins with none.
+pub(super) fn confirm_inline(asked: &[u8], answer: &[u8]) -> Option<Detection> {
+    let (Line::Whole(..), Detection::Maybe) = (line(asked), detect_inline(asked)) else {
+        return None;
+    };
+    Some(match line(answer) {
+        Line::Whole(text, taken) if answer[..taken].ends_with(b"\r\n") && element(text).is_some() => {
+            Detection::Yes(Flow::ToClient)
+        }
+        Line::Incomplete if answer.first().is_some_and(|&kind| begins_element(kind)) => Detection::Maybe,
+        _ => Detection::No,
+    })
 }
 
 /// Splits an inline command into its words as the server does (sdssplitargs), telling each with its index; of a

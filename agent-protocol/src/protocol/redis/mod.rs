@@ -15,6 +15,7 @@ use super::{Detection, Detector, Flow, Protocol};
 pub const DETECTOR: Detector = Detector {
     name: NAME,
     detect,
+    answered: frames::confirm_inline,
     create,
 };
 

@@ -141,12 +141,14 @@ impl Redis {
             };
             if self.replies.role.is_none() {
                 let start = input.time_at(at);
-                match self.begin(bytes, start, input.waited, output) {
+                match self.begin(bytes, start, input.waited && at == 0, output) {
                     Ok(role) => self.replies.role = Some(role),
                     Err(Stop::Doubt) => {
                         self.lose_replies(Some(input.time_until(at)));
                         let turned = input.chunk_starts_at(at)
-                            && self.pairing.turned_to_client(Some(input.time_until(at)), start);
+                            && self
+                                .pairing
+                                .turned_to_client(Some(input.time_until(at)), start, output);
                         if turned {
                             self.replies.lost = false;
                             self.replies.role = Some(self.answer_role(bytes));
@@ -294,7 +296,10 @@ impl Redis {
                 }
                 _ => Role::Answer,
             }),
-            Answer::NoRequest if !waited => Err(Stop::Until(Then::Blocked)),
+            Answer::NoRequest if !waited => {
+                self.pairing.saw_response(start);
+                Err(Stop::Until(Then::Blocked))
+            }
             Answer::NoRequest | Answer::TooEarly => {
                 self.pairing.unsolicited(start, output);
                 self.replies.unsolicited = start;
@@ -451,7 +456,7 @@ impl Redis {
                     _ => false,
                 };
                 let start = input.time_at(at);
-                if line && self.pairing.turned_to_client(self.replies.before, start) {
+                if line && self.pairing.turned_to_client(self.replies.before, start, output) {
                     self.replies.lost = false;
                     self.replies.role = Some(self.answer_role(bytes));
                     return Ok(at);

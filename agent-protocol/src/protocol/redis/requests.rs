@@ -83,7 +83,7 @@ impl Redis {
             if self.requests.lost {
                 match self.find_command(&input, at, output) {
                     Ok(found) => at = found,
-                    Err(passed) => return Progress::new(passed, Then::More),
+                    Err((passed, then)) => return Progress::new(passed, then),
                 }
             }
             let bytes = &input.bytes[at..];
@@ -174,13 +174,13 @@ impl Redis {
         }
     }
 
-    /// Finds a command behind a loss. `Err` is how many bytes of the input are none.
+    /// Finds a command behind a loss. `Err` is how many bytes of the input are none, and what is needed next.
     fn find_command(
         &mut self,
         input: &Input<'_>,
         from: usize,
         output: &mut dyn Output,
-    ) -> Result<usize, usize> {
+    ) -> Result<usize, (usize, Then)> {
         let mut at = from;
         loop {
             let bytes = &input.bytes[at..];
@@ -194,18 +194,28 @@ impl Redis {
                         self.requests.lost = false;
                         return Ok(at);
                     }
-                    Begin::Maybe if turned && bytes.len() < frames::MAX_LINE => return Err(at),
+                    Begin::Maybe if turned && bytes.len() < frames::MAX_LINE => return Err((at, Then::More)),
+                    Begin::Yes
+                        if !(input.waited && at == 0)
+                            && self
+                                .pairing
+                                .may_turn_to_server(self.requests.before, input.time_at(at)) =>
+                    {
+                        return Err((at, Then::Blocked));
+                    }
                     _ => {}
                 }
             }
             let next = input.next_chunk(at + 1).unwrap_or(input.bytes.len());
             if next > at {
                 output.lost(Loss::ResyncBytes, (next - at) as u64);
-                self.requests.before = Some(input.time_until(next));
+                let last = input.time_until(next);
+                self.pairing.passed_request(false, self.requests.before, last);
+                self.requests.before = Some(last);
             }
             at = next;
             if at >= input.bytes.len() {
-                return Err(input.bytes.len());
+                return Err((input.bytes.len(), Then::More));
             }
         }
     }

@@ -461,9 +461,31 @@ fn detection() {
             foreign.escape_ascii()
         );
     }
+    // Memcached has it too: the answer decides.
+    assert_eq!(detect(b"get key\r\n", true), Detection::Maybe);
+    let answered = super::frames::confirm_inline;
+    for (answer, detection) in [
+        (&b"$-1\r\n"[..], Detection::Yes(Flow::ToClient)),
+        (
+            b"-NOAUTH Authentication required.\r\n",
+            Detection::Yes(Flow::ToClient),
+        ),
+        (b"$1", Detection::Maybe),
+        (b"END\r\n", Detection::No),
+        (b"VALUE key 0 1\r\n", Detection::No),
+        (b"<html>\r\n", Detection::No),
+        (b"+OK\n", Detection::No),
+    ] {
+        assert_eq!(
+            answered(b"get key\r\n", answer),
+            Some(detection),
+            "{}",
+            answer.escape_ascii()
+        );
+    }
+    assert_eq!(answered(b"+OK POP3\r\n", b"+OK\r\n"), None);
     for foreign in [
         &b"GET / HTTP/1.1\r\n"[..],
-        b"get key\r\n",
         b"* OK IMAP4\r\n",
         b"*2\r\n$3\r\nVXK\r\n$3\r\nVXK\r\n",
         b"CONNECT {}\r\nPING\r\n",

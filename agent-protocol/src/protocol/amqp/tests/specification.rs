@@ -6,6 +6,14 @@ use super::*;
 fn detection() {
     let detect = |bytes: &[u8], fresh| super::super::detect(bytes, fresh);
     assert_eq!(detect(PROTOCOL_HEADER, true), Detection::Yes(Flow::ToServer));
+    // Of AMQP 0-9 (its section 4.2.2): class, instance, major and minor version.
+    assert_eq!(
+        detect(b"AMQP\x01\x01\0\x09", true),
+        Detection::Yes(Flow::ToServer)
+    );
+    assert_eq!(detect(b"AMQP\x01", true), Detection::Maybe);
+    // AMQP 1.0 is another protocol.
+    assert_eq!(detect(b"AMQP\0\x01\0\0", true), Detection::No);
     assert_eq!(detect(b"AMQ", true), Detection::Maybe);
     assert_eq!(detect(b"AMQP\0\x01\0\0", true), Detection::No);
     let mut chain = frame(8, 0, &[]);

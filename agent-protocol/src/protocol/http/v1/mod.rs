@@ -26,6 +26,7 @@ use request::Request;
 pub const DETECTOR: Detector = Detector {
     name: "http",
     detect,
+    answered: |_, _| None,
     create: |fresh| Box::new(Connection::new(fresh)),
 };
 

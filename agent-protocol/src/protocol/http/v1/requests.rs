@@ -8,6 +8,11 @@ use crate::loss::Loss;
 use crate::output::Output;
 use crate::protocol::{Flow, Input, Progress, Then};
 
+/// Methods of RFC 9110 and RFC 5789, none of which ends with another.
+const METHODS: [&[u8]; 9] = [
+    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
+];
+
 impl Connection {
     pub(super) fn request_step(&mut self, input: &Input<'_>, at: usize, output: &mut dyn Output) -> Next {
         match self.to_server {
@@ -149,12 +154,20 @@ impl Connection {
         if input.chunk_starts_at(at) {
             let turned = self.pairing.turned_to_server(before, time);
             match head::request(&input.bytes[at..]) {
+                // Right behind a hole it may be the rest of a line: `T / HTTP/1.1`.
+                Parsed::Whole(head, _) if before.is_none() && !METHODS.contains(&head.method) => {}
                 Parsed::Whole(..) if turned => {
                     self.to_server = State::Head(0);
                     return Next::On(0);
                 }
                 Parsed::Partial if turned => return Next::Return(Progress::new(at, Then::More)),
-                Parsed::Whole(..) => looks_like_one = true,
+                Parsed::Whole(..) => {
+                    let late = self.pairing.may_turn_to_server(before, time);
+                    if late && !(input.waited && at == 0) {
+                        return Next::Return(Progress::new(at, Then::Blocked));
+                    }
+                    looks_like_one = true;
+                }
                 _ => {}
             }
         }

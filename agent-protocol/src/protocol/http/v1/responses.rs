@@ -264,7 +264,7 @@ impl Connection {
             match head::response(bytes) {
                 Parsed::Whole(head, length) if !head.is_interim() => {
                     self.pairing.saw_response(time);
-                    if self.pairing.turned_to_client(before, time) {
+                    if self.pairing.turned_to_client(before, time, output) {
                         self.answers = true;
                         return self.response_begins(&head, input, at + length, length, output);
                     }

@@ -24,6 +24,7 @@ use sync::Verdict;
 pub const DETECTOR: Detector = Detector {
     name: NAME,
     detect,
+    answered: |_, _| None,
     create: |fresh| Box::new(Connection::new(fresh)),
 };
 

@@ -57,7 +57,8 @@ const COMMANDS: &[&str] = &[
     "WITH",
 ];
 
-/// The command that `word` is.
+/// The command that `word` is. Of two words for one command, the one of the command tag that the server answers with: it
+/// names statements whose text was not seen.
 pub(in crate::protocol::postgres) fn command(word: &[u8]) -> Option<&'static str> {
     let mut upper = [0; 16];
     let upper = upper.get_mut(..word.len())?;
@@ -66,5 +67,10 @@ pub(in crate::protocol::postgres) fn command(word: &[u8]) -> Option<&'static str
     let at = COMMANDS
         .binary_search_by(|command| command.as_bytes().cmp(upper))
         .ok()?;
-    COMMANDS.get(at).copied()
+    COMMANDS.get(at).map(|&command| match command {
+        "END" => "COMMIT",
+        "ABORT" => "ROLLBACK",
+        "ANALYSE" => "ANALYZE",
+        command => command,
+    })
 }

@@ -63,6 +63,13 @@ pub(super) struct Script {
     pub(super) sets_strings: bool,
 }
 
+impl Script {
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Script>() + self.texts.len() + self.names.len() + self.entries.len() * size_of::<Entry>()
+    }
+}
+
 /// Before the summary of a statement that is prepared.
 const PREPARE: &str = "PREPARE ";
 

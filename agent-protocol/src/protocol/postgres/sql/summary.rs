@@ -304,8 +304,7 @@ impl Summary {
                     | "COPY"
             )
         );
-        let begins =
-            fresh || main || matches!(last, Some("AS" | "EXPLAIN" | "ANALYZE" | "ANALYSE" | "VERBOSE"));
+        let begins = fresh || main || matches!(last, Some("AS" | "EXPLAIN" | "ANALYZE" | "VERBOSE"));
         match command {
             "SELECT" => nests,
             "INSERT" | "UPDATE" | "DELETE" | "MERGE" => {

@@ -171,7 +171,10 @@ fn operations() {
         ("WITH a AS (SELECT 1) TABLE a", "TABLE"),
         ("WITH a AS (SELECT 'x", "WITH"),
         ("START TRANSACTION", "START"),
-        ("end", "END"),
+        // As their command tags are (manual, part VI: END, ABORT, ANALYZE).
+        ("end", "COMMIT"),
+        ("ABORT WORK", "ROLLBACK"),
+        ("analyse t", "ANALYZE"),
         ("EXPLAIN ANALYZE SELECT 1", "EXPLAIN"),
     ] {
         assert_eq!(operation(sql), Some(expected), "{sql}");

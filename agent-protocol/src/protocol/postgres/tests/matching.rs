@@ -230,6 +230,84 @@ fn prepared_statements() {
     );
 }
 
+/// As pgjdbc does from the fifth time on (`prepareThreshold`), and libpq's pipelines.
+#[test]
+fn prepared_and_run_in_one_batch_is_one() {
+    let run = |name, sql| cat!(parse(name, sql), bind("", name), execute("", 0));
+    let ran = |tag: &str| cat!(simple(b'1'), simple(b'2'), complete(tag));
+    let both = (
+        cat!(
+            parse("a", "SELECT $1"),
+            parse("b", "DELETE FROM t"),
+            bind("", "b"),
+            execute("", 0),
+            bind("", "a"),
+            execute("", 0),
+            bind("", "a"),
+            execute("", 0),
+            parse("c", "SELECT 3"),
+            sync()
+        ),
+        cat!(
+            [simple(b'1'), simple(b'1')].concat(),
+            [simple(b'2'), complete("DELETE 1")].concat(),
+            [simple(b'2'), complete("SELECT 0")].concat(),
+            [simple(b'2'), complete("SELECT 0")].concat(),
+            simple(b'1'),
+            ready(b'I')
+        ),
+    );
+    let aborted = (
+        cat!(run("d", "SELECT 1/0"), run("e", "UPDATE t SET a = 1"), sync()),
+        cat!(simple(b'1'), failed("22012"), ready(b'I')),
+    );
+    let refused = (
+        cat!(run("f", "SELECT * FROM missing"), sync()),
+        cat!(failed("42P01"), ready(b'I')),
+    );
+    assert_eq!(
+        lines(&[
+            (
+                &cat!(run("s", "SELECT $1"), sync()),
+                &cat!(ran("SELECT 0"), ready(b'I'))
+            ),
+            (&both.0, &both.1),
+            (&aborted.0, &aborted.1),
+            (&refused.0, &refused.1),
+        ]),
+        [
+            "3..4 SELECT <0 @s: SELECT $1",
+            "5..6 DELETE >1 @b: DELETE FROM t",
+            "5..6 SELECT <0 @a: SELECT $1",
+            "5..6 SELECT <0 @a: SELECT $1",
+            "5..6 PREPARE @c: SELECT ?",
+            "7..8 SELECT !22012 @d: SELECT ?/?",
+            "7..8 UPDATE !pipeline_aborted @e: UPDATE t SET a = ?",
+            "9..10 SELECT !42P01 @f: SELECT * FROM missing",
+        ]
+    );
+}
+
+/// What waits for the answer to its Parse is a transaction of its own.
+#[test]
+fn prepared_with_flush_is_two() {
+    let mut wire = Wire::session();
+    wire.client(&cat!(parse("s", "SELECT $1"), flush()));
+    wire.server(&simple(b'1'));
+    wire.client(&cat!(bind("", "s"), execute("", 0), sync()));
+    wire.server(&cat!(simple(b'2'), complete("SELECT 0"), ready(b'I')));
+    assert_eq!(
+        wire.close().lines,
+        ["3..4 PREPARE @s: SELECT $1", "5..6 SELECT <0 @s: SELECT $1"]
+    );
+    let mut wire = Wire::session();
+    wire.client(&cat!(parse("s", "SELEC"), flush()));
+    wire.server(&failed("42601"));
+    wire.client(&cat!(bind("", "s"), execute("", 0), sync()));
+    wire.server(&ready(b'I'));
+    assert_eq!(wire.close().lines[0], "3..4 PREPARE !42601 @s");
+}
+
 #[test]
 fn deallocated_statements_are_unknown() {
     let prepare = |name| cat!(parse(name, "SELECT $1"), sync());

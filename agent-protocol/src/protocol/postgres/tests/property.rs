@@ -90,10 +90,7 @@ fn exchange(op: Op, n: usize) -> (Vec<u8>, Vec<u8>, Vec<String>) {
                 simple(b'3'),
                 ready(b'I')
             ),
-            vec![
-                format!("PREPARE @again: SELECT e{n}"),
-                format!("SELECT <1 @again: SELECT e{n}"),
-            ],
+            vec![format!("SELECT <1 @again: SELECT e{n}")],
         ),
         Op::Failed => (
             query(&format!("DROP TABLE t{n}")),
