@@ -61,6 +61,14 @@ fn meaning(reason: &str) -> Option<(&'static str, &'static str)> {
             "error of a broker that no request can be proved to have caused",
             "errors of a broker that no request can be proved to have caused",
         ),
+        Loss::MalformedField => (
+            "malformed header line was left out of its message",
+            "malformed header lines were left out of their messages",
+        ),
+        Loss::StatementText => (
+            "prepared statement's text was forgotten: a connection holds too many",
+            "prepared statements' texts were forgotten: connections hold too many",
+        ),
         Loss::Evicted => (
             "entry was dropped from a full table of the agent",
             "entries were dropped from full tables of the agent",
