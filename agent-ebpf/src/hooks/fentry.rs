@@ -129,7 +129,8 @@ twins!(
 );
 
 twins!(
-    /// `tcp_sendpage_locked(sk, page, offset, size, flags)`, up to Linux 6.4.
+    /// `do_tcp_sendpages(sk, page, offset, size, flags)`, up to Linux 6.4, with the socket locked; `tcp_sendpage_locked`
+    /// around it may have been inlined.
     redwire_send_page, redwire_send_page_twin, slots::SEND_PAGE, |ctx, slot| {
         let sock: u64 = ctx.arg(0);
         calls::sent(slot, Socket::of_sock(sock), 0, ctx.arg(5), now())
