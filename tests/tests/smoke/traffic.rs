@@ -198,6 +198,14 @@ pub(crate) fn calls(stage: &mut Stage, test: &str, reports: &mut Reports) -> Res
     check_all(stage, &done, reports)
 }
 
+/// What of io_uring the kernel does not have, where a peer said so.
+fn lacking(error: &anyhow::Error) -> Option<String> {
+    let text = format!("{error:#}");
+    let at = text.find("the kernel has no ")?;
+    let reason = text[at..].split(['\n', '\\', '"']).next()?;
+    Some(reason.to_owned())
+}
+
 /// Every way to send and to receive by io_uring: of a client whose server makes calls, and of a server whose client
 /// does. Hooks on calls do not see io_uring: then nothing is told of its end, and the other is told as ever.
 pub(crate) fn io_uring(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
@@ -215,7 +223,12 @@ pub(crate) fn io_uring(stage: &mut Stage, test: &str, reports: &mut Reports) -> 
         };
         let service = format!("io_uring-{name}");
         let test = format!("{test}::{name}");
-        match exchange(stage, &service, &of_ring(serving), &of_ring(asking), "tcp", 60)? {
+        let told = match exchange(stage, &service, &of_ring(serving), &of_ring(asking), "tcp", 60) {
+            // A server that lacks an operation ends, and says which.
+            Err(error) if serving != "plain" => lacking(&error).map(Told::Lacking).ok_or(error)?,
+            told => told?,
+        };
+        match told {
             Told::Lacking(reason) => reports.plain(&test, Outcome::Skipped(reason))?,
             Told::Counts(counts) => {
                 let mut client = Expected::http(&format!("{service}-client"), Kind::Client, &counts);

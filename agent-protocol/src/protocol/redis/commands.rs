@@ -290,7 +290,7 @@ pub(super) fn begins_known(word: &[u8]) -> bool {
         let begin = known.as_bytes().get(..word.len());
         begin.is_some_and(|begin| begin.eq_ignore_ascii_case(word))
     };
-    KNOWN.iter().any(|known| begins(known))
+    KNOWN.iter().any(begins)
 }
 
 /// Writes `word` to `name` in capitals, if it can be the name of a command.
