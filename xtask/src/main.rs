@@ -39,6 +39,9 @@ enum Command {
         /// Seconds per fuzz target
         #[arg(long, default_value = "10")]
         fuzz_seconds: u64,
+        /// Also the smoke tests on every kernel with every backend, and docs/kernels.md
+        #[arg(long)]
+        full: bool,
     },
     /// Run the smoke tests, or a program, on another kernel in an emulated machine
     Vm(vm::Options),
@@ -53,7 +56,11 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup => setup::run(setup::Scope::All).map(|()| true),
         Command::Demo { seconds } => demo::run(seconds),
-        Command::Test { filter, fuzz_seconds } => test::run(filter.as_deref(), fuzz_seconds),
+        Command::Test {
+            filter,
+            fuzz_seconds,
+            full,
+        } => test::run(filter.as_deref(), fuzz_seconds, full),
         Command::Vm(options) => vm::run(&options),
         Command::Bench { filter } => bench::run(filter.as_deref()),
     };

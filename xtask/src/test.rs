@@ -2,16 +2,27 @@
 
 use crate::build::{self, cargo};
 use crate::totals::Totals;
+use crate::vm::Series;
+use crate::vm::matrix::{self, Matrix};
 use crate::{fuzz, setup};
 use anyhow::{Context as _, Result};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-/// Runs all tests whose name contains `filter`, each fuzz target for `fuzz_seconds`. Whether none failed.
+/// Machines that are run without `full`: each backend once, on kernels that cannot preempt a kernel program, so that a
+/// count is exact however slow the emulation is.
+const MACHINES: &[(Series, &str)] = &[
+    (Series::Of(5, 10), "fentry"),
+    (Series::Of(6, 1), "kprobe"),
+    (Series::Of(6, 12), "tracepoint"),
+];
+
+/// Runs all tests whose name contains `filter`, each fuzz target for `fuzz_seconds`, and the smoke tests in machines,
+/// in all of them where this is `full`. Whether none failed.
 ///
 /// # Errors
 /// Where tests cannot be run at all.
-pub(crate) fn run(filter: Option<&str>, fuzz_seconds: u64) -> Result<bool> {
+pub(crate) fn run(filter: Option<&str>, fuzz_seconds: u64, full: bool) -> Result<bool> {
     setup::run(setup::Scope::All)?;
     let mut totals = Totals::default();
     let members = ["--workspace", "--exclude", "redwire-ebpf"];
@@ -36,12 +47,39 @@ pub(crate) fn run(filter: Option<&str>, fuzz_seconds: u64) -> Result<bool> {
     )?;
     if filter.is_none() {
         fuzz::run(&mut totals, fuzz_seconds)?;
+        machines(&mut totals, full)?;
     }
     println!(
         "{} passed, {} failed, {} skipped",
         totals.passed, totals.failed, totals.skipped
     );
     Ok(unit && documented && end_to_end && totals.failed == 0)
+}
+
+/// Runs the smoke tests on other kernels; each machine counts as one test.
+fn machines(totals: &mut Totals, full: bool) -> Result<()> {
+    let mut count = |passed: bool| {
+        if passed {
+            totals.passed += 1;
+        } else {
+            totals.failed += 1;
+        }
+    };
+    if full {
+        count(matrix::run(&Matrix {
+            full,
+            ..Matrix::default()
+        })?);
+        return Ok(());
+    }
+    for &(series, hooks) in MACHINES {
+        count(matrix::run(&Matrix {
+            kernels: vec![series],
+            hooks: Some(hooks.to_owned()),
+            ..Matrix::default()
+        })?);
+    }
+    Ok(())
 }
 
 /// Runs `command`, shows what it prints, and adds its totals. Whether it succeeded.

@@ -12,7 +12,7 @@ use crate::setup;
 use anyhow::{Context as _, Result, bail};
 use architecture::Architecture;
 use clap::Args;
-use kernel::Series;
+pub(crate) use kernel::Series;
 use machine::Job;
 use redwire_tests::tools;
 use std::collections::BTreeMap;

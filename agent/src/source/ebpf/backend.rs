@@ -114,12 +114,7 @@ const FENTRY: &[Hook] = &[
     hook(Fexit, "redwire_send_twin", "tcp_sendmsg_locked", Twin),
     hook(Fentry, "redwire_send_begin", "tcp_sendmsg_locked", Always),
     hook(Fexit, "redwire_send_page", "do_tcp_sendpages", IfThere),
-    hook(
-        Fexit,
-        "redwire_send_page_twin",
-        "do_tcp_sendpages",
-        TwinIfThere,
-    ),
+    hook(Fexit, "redwire_send_page_twin", "do_tcp_sendpages", TwinIfThere),
     hook(Fexit, "redwire_unix_send", "unix_stream_sendmsg", Always),
     hook(Fexit, "redwire_unix_send_twin", "unix_stream_sendmsg", Twin),
     hook(Fentry, "redwire_unix_send_begin", "unix_stream_sendmsg", Always),
