@@ -203,6 +203,9 @@ pub struct Check {
     /// Capture.
     #[command(flatten)]
     pub capture: CaptureArgs,
+    /// Tell what a bug report needs of this machine, too; no secrets
+    #[arg(long)]
+    pub report: bool,
 }
 
 /// A TCP port of a connection: 0 is none (RFC 6335 § 6).

@@ -115,6 +115,9 @@ pub fn run(args: &Check) -> Result<bool> {
         if well { "" } else { "FAIL" },
         "backend taken"
     );
+    if args.report {
+        super::report::print();
+    }
     Ok(well)
 }
 

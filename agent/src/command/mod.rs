@@ -3,6 +3,7 @@
 pub mod check;
 pub mod ps;
 pub mod replay;
+mod report;
 pub mod run;
 mod stop;
 

@@ -1,7 +1,7 @@
-"""Redis by hand: redis_raw.py inline|pipeline PORT.
+"""Redis by hand: redis_raw.py inline|buffers|pipeline PORT.
 
 `inline`: a connection that begins with inline commands, as health checks and mass insertion do, and one that sends a
-single one. `pipeline`: batches of commands in one write on a connection that is kept, of which some come before a line on
+single one. `buffers`: answers that the server writes from more buffers than 128 in one call. `pipeline`: batches of commands in one write on a connection that is kept, of which some come before a line on
 standard input, and 50 ms of silence after each.
 """
 
@@ -35,6 +35,20 @@ if sys.argv[1] == "inline":
         exchange(check, b"QUIT\r\n", 1)
     count("INFO")
     count("QUIT")
+elif sys.argv[1] == "buffers":
+    ping, pong = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
+    connection.sendall(b"*1\r\n$7\r\nCOMMAND\r\n" + ping)
+    answer = b""
+    while not answer.endswith(pong):
+        answer += connection.recv(1 << 20)
+    for _ in range(20):
+        for request, length in [(b"*1\r\n$7\r\nCOMMAND\r\n", len(answer) - len(pong)), (ping, len(pong))]:
+            connection.sendall(request)
+            left = length
+            while left > 0:
+                left -= len(connection.recv(left))
+    count("COMMAND", 21)
+    count("PING", 21)
 else:
     for _ in range(3):
         batch()

@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         capturing("redis::password".to_owned(), password),
         capturing("redis::captured".to_owned(), captured),
         capturing("redis::inline_first".to_owned(), inline_first),
+        capturing("redis::many_buffers".to_owned(), many_buffers),
         capturing(
             "redis::pipelines_in_the_middle".to_owned(),
             pipelines_in_the_middle,
@@ -46,6 +47,17 @@ fn inline_first(test: &str) -> Result<()> {
     same(&telemetry, "client", Kind::Client, &counts)?;
     same(&telemetry, "server", Kind::Server, &counts)?;
     nowhere(&folder, SECRET)
+}
+
+/// The answer to COMMAND is written from 272 buffers in one call (Linux takes 1,024); what follows on the connection
+/// is seen as ever.
+fn many_buffers(test: &str) -> Result<()> {
+    let scene = Scene::start(test, Transport::Grpc, &[])?;
+    let server = Redis::start(scene.folder(), &selected_as("server"))?;
+    let counts = run(program(Language::Python, "redis_raw").args(["buffers", &server.port().to_string()]))?;
+    let telemetry = scene.finish()?;
+    same(&telemetry, "client", Kind::Client, &counts)?;
+    same(&telemetry, "server", Kind::Server, &counts)
 }
 
 /// A connection of a pool, from before, that sends several commands at a time: all but the first batch, with which the
