@@ -80,9 +80,6 @@ pub(super) struct Failed {
 /// Statements of one batch that are prepared and not bound.
 const PENDING: usize = 1024;
 
-/// Of a shape: there was an error, which may be the answer to anything.
-const FAILED: u64 = u64::MAX;
-
 /// Transactions that wait for the proof that they are any.
 const HELD: usize = 64;
 
@@ -95,9 +92,6 @@ pub(super) struct Matcher {
     pub(super) pending: Vec<Pending>,
     pub(super) failed: Option<Failed>,
     held: VecDeque<Outcome>,
-    /// Kinds of the answers in this group, and in the one before.
-    shape: u64,
-    shape_before: u64,
     /// When the last message of the client began.
     client_time: u64,
     /// The client's group of messages is not complete, and it is let go.
@@ -306,27 +300,8 @@ impl Matcher {
         self.queue.settle();
     }
 
-    /// Takes note of what a group was answered with: types of messages, and command tags.
-    fn take_shape(&mut self, reply: &Reply<'_>) {
-        let verb = match reply.kind {
-            b'D' | b'd' => return,
-            b'C' => frames::tag(reply.body).map_or("", |tag| tag.verb),
-            _ => "",
-        };
-        if reply.kind == b'E' || self.shape == FAILED {
-            self.shape = FAILED;
-            return;
-        }
-        for byte in [reply.kind].iter().chain(verb.as_bytes()) {
-            self.shape = self.shape.rotate_left(7) ^ u64::from(*byte);
-        }
-    }
-
     /// The next answer to the first entry. False where it is none.
     fn answer(&mut self, kind: Kind, reply: &Reply<'_>, output: &mut dyn Output) -> bool {
-        if !self.proof.is_exact() {
-            self.take_shape(reply);
-        }
         if reply.kind != b'Z' {
             self.proof.answered();
         }
@@ -414,11 +389,8 @@ impl Matcher {
         let next = self.queue.front().filter(|next| next.kind != Kind::Hole);
         let overlaps = next.is_some_and(|next| next.start < reply.start);
         self.queue.settle();
-        let [before, now] = [self.shape_before, self.shape];
-        let unlike = before != now && ![before, now].iter().any(|shape| matches!(*shape, 0 | FAILED));
-        self.shape_before = std::mem::take(&mut self.shape);
         let drained = self.queue.is_empty() && !self.open;
-        self.proof.ready(reply.end, overlaps, unlike, drained);
+        self.proof.ready(reply.end, overlaps, drained);
         self.release(output);
     }
 
@@ -513,7 +485,6 @@ impl Matcher {
         (self.pending, self.failed) = (Vec::new(), None);
         (self.skipping, self.copying) = (false, false);
         self.current = Current::default();
-        (self.shape, self.shape_before) = (0, 0);
     }
 
     /// The connection is closed at `time`.

@@ -11,12 +11,9 @@
 //! - a client that waits for each answer before it goes on, as seen over several rounds whose every message fits.
 //!   That says nothing of a client that was ever seen not to wait.
 
-/// Weight of rounds that proves a client's requests paired.
+/// Rounds that prove a client's requests paired. Answers that are unlike each other make no fewer do: where two kinds of
+/// requests take turns, a client that is two ahead gets answers that fit as well.
 const ENOUGH: u8 = 5;
-
-/// Weight of a round: more where its answer would not have fitted the request before it.
-const LIKE: u8 = 1;
-const UNLIKE: u8 = 2;
 
 /// The shortest message that makes the server answer with ReadyForQuery.
 const SHORTEST: u64 = 5;
@@ -27,7 +24,7 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Proof {
     exact: bool,
-    /// Weight of the rounds since something was missing.
+    /// Rounds since something was missing.
     rounds: u8,
     /// The client was seen to go on before it had its answer.
     pipelined: bool,
@@ -94,14 +91,13 @@ impl Proof {
         self.in_answer = true;
     }
 
-    /// ReadyForQuery for the first group in the queue. `overlaps`: the next one began before it. `unlike`: its
-    /// answer is not like the one before. `empty`: there is no next one.
-    pub(super) fn ready(&mut self, end: u64, overlaps: bool, unlike: bool, empty: bool) {
+    /// ReadyForQuery for the first group in the queue. `overlaps`: the next one began before it. `empty`: there is no
+    /// next one.
+    pub(super) fn ready(&mut self, end: u64, overlaps: bool, empty: bool) {
         self.pipelined |= overlaps;
-        let weight = if unlike { UNLIKE } else { LIKE };
         self.rounds = match self.pipelined {
             true => 0,
-            false => self.rounds.saturating_add(weight),
+            false => self.rounds.saturating_add(1),
         };
         self.last_ready = end;
         self.in_answer = false;
