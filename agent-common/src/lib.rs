@@ -4,7 +4,7 @@
 #![no_std]
 
 /// Bytes of payload in one event at most; a longer call comes in several.
-pub const PIECE: usize = (16 << 10) - 1;
+pub const PIECE: usize = 16 << 10;
 
 /// Bytes of payload captured from the begin of one call, `CALL_PIECES` times [`PIECE`]: a pipeline that a client writes
 /// at once fits.

@@ -80,18 +80,18 @@ pub fn bounded<const MASK: i32>(n: u64) -> u64 {
     n
 }
 
-/// An event with room for less than `N` bytes of payload. The size of a reservation has to be known to the verifier;
-/// what is not written costs room alone.
+/// An event with room for `N` bytes of payload. The size of a reservation has to be known to the verifier; what is not
+/// written costs room alone.
 #[repr(C)]
 struct Record<const N: usize> {
     header: DataEvent,
     bytes: [u8; N],
 }
 
-/// Hands over `length` bytes, less than `N`, of the buffer at hand. How many were readable.
+/// Hands over `length` bytes, at most `N`, of the buffer at hand. How many were readable.
 #[inline(always)]
-fn record<const N: usize, const MASK: i32>(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
-    const { assert!(N == MASK as usize + 1 && N % 8 == 0) };
+fn record<const N: usize>(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
+    const { assert!(N % 8 == 0) };
     let wake = wake(size_of::<Record<N>>());
     let Some(mut record) = EVENTS.reserve::<Record<N>>(0) else {
         count(counter::LOST_EVENTS, 1);
@@ -99,22 +99,43 @@ fn record<const N: usize, const MASK: i32>(header: &DataEvent, memory: &Memory, 
         return 0;
     };
     let event = record.as_mut_ptr();
-    let read = unsafe { memory.read((&raw mut (*event).bytes).cast(), bounded::<MASK>(length)) };
+    let read = unsafe { memory.read((&raw mut (*event).bytes).cast(), at_most::<N>(length)) };
     let captured = if read { length as u32 } else { 0 };
     unsafe { (&raw mut (*event).header).write(DataEvent { captured, ..*header }) };
     record.submit(wake);
     u64::from(captured)
 }
 
-/// [`record`] of the size that fits, for up to [`PIECE`] bytes.
+/// `n`, or `N` where that is less, as a register of which the verifier knows so: see [`bounded`].
+#[inline(always)]
+fn at_most<const N: usize>(n: u64) -> u64 {
+    let mut n = n;
+    unsafe {
+        asm!(
+            "if {0} <= {most} goto +1",
+            "{0} = {most}",
+            inout(reg) n,
+            most = const N,
+            options(pure, nomem, nostack)
+        );
+    }
+    n
+}
+
+/// [`record`] of the size that fits, for up to [`PIECE`] bytes: at most half of it again is left unused.
 #[inline(always)]
 fn piece(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
     match length {
-        ..0x400 => small(header, memory, length),
-        ..0x800 => record::<0x800, 0x7ff>(header, memory, length),
-        ..0x1000 => record::<0x1000, 0xfff>(header, memory, length),
-        ..0x2000 => record::<0x2000, 0x1fff>(header, memory, length),
-        _ => record::<0x4000, 0x3fff>(header, memory, length),
+        ..SMALL => small(header, memory, length),
+        ..=0x600 => record::<0x600>(header, memory, length),
+        ..=0x800 => record::<0x800>(header, memory, length),
+        ..=0xc00 => record::<0xc00>(header, memory, length),
+        ..=0x1000 => record::<0x1000>(header, memory, length),
+        ..=0x1400 => record::<0x1400>(header, memory, length),
+        ..=0x1800 => record::<0x1800>(header, memory, length),
+        ..=0x2000 => record::<0x2000>(header, memory, length),
+        ..=0x3000 => record::<0x3000>(header, memory, length),
+        _ => record::<PIECE>(header, memory, length),
     }
 }
 
@@ -125,10 +146,10 @@ const SMALL: u64 = 0x400;
 #[inline(always)]
 fn small(header: &DataEvent, memory: &Memory, length: u64) -> u64 {
     match length {
-        ..0x80 => record::<0x80, 0x7f>(header, memory, length),
-        ..0x100 => record::<0x100, 0xff>(header, memory, length),
-        ..0x200 => record::<0x200, 0x1ff>(header, memory, length),
-        _ => record::<0x400, 0x3ff>(header, memory, length),
+        ..=0x80 => record::<0x80>(header, memory, length),
+        ..=0x100 => record::<0x100>(header, memory, length),
+        ..=0x200 => record::<0x200>(header, memory, length),
+        _ => record::<0x400>(header, memory, length),
     }
 }
 

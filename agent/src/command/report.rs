@@ -17,7 +17,16 @@ const FILES: &[&str] = &[
 
 /// Parts of names of kernel options that matter here (kernel/Kconfig.*).
 const OPTIONS: &[&str] = &[
-    "BPF", "BTF", "KPROBE", "UPROBE", "FPROBE", "FTRACE", "PREEMPT", "CONFIG_UNIX=", "CONFIG_TLS=", "CONFIG_MPTCP=",
+    "BPF",
+    "BTF",
+    "KPROBE",
+    "UPROBE",
+    "FPROBE",
+    "FTRACE",
+    "PREEMPT",
+    "CONFIG_UNIX=",
+    "CONFIG_TLS=",
+    "CONFIG_MPTCP=",
 ];
 
 /// Prints it, behind what `check` found.
@@ -27,15 +36,22 @@ pub(super) fn print() {
     println!("machine {}", std::env::consts::ARCH);
     println!("preemption {:?}", kernel.preemption);
     let preempt = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    for word in preempt.split_whitespace().filter(|word| word.starts_with("preempt=")) {
+    for word in preempt
+        .split_whitespace()
+        .filter(|word| word.starts_with("preempt="))
+    {
         println!("kernel's command line {word}");
     }
     for file in FILES {
-        let text = std::fs::read_to_string(file).map_or_else(|error| error.to_string(), |text| text.trim().to_owned());
+        let text = std::fs::read_to_string(file)
+            .map_or_else(|error| error.to_string(), |text| text.trim().to_owned());
         println!("{file}: {text}");
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    for line in status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("Seccomp:")) {
+    for line in status
+        .lines()
+        .filter(|line| line.starts_with("Cap") || line.starts_with("Seccomp:"))
+    {
         println!("{line}");
     }
     let path = format!("/boot/config-{}", kernel.release);
