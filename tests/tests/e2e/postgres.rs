@@ -271,7 +271,7 @@ fn encrypted(test: &str) -> Result<()> {
     ensure!(telemetry.losses() == losses, "{:?}", telemetry.losses());
     let (status, lines, said) = transactions::replay(&capture)?;
     ensure!(
-        status == Some(0) && lines.is_empty() && said.contains("5 encrypted_connection"),
+        status == Some(0) && lines.is_empty() && said.contains("5 connections are encrypted (TLS)"),
         "replay: {status:?} {lines:?} {said}"
     );
     nowhere(&folder, SECRET)

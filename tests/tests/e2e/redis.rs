@@ -228,7 +228,7 @@ fn attached(test: &str) -> Result<()> {
     let counts = attach_in_the_middle(&mut scene, &mut client, &["--pid", &server.pid().to_string()])?;
     let folder = scene.folder().to_owned();
     let telemetry = scene.finish()?;
-    for (service, kind) in [("client", Kind::Client), ("redis-check-rdb", Kind::Server)] {
+    for (service, kind) in [("client", Kind::Client), ("redis-server", Kind::Server)] {
         let seen = telemetry.span_totals(service, kind, &["db.operation.name", "error.type"]);
         for (command, count) in &counts {
             let seen = seen.get(command).copied().unwrap_or_default();
