@@ -126,7 +126,7 @@ impl Stage {
         let agent = agent(&folder, &collector)?;
         let log = std::fs::read_to_string(folder.join("agent.log"))?;
         let backend = log
-            .split("backend ")
+            .split(" INFO backend ")
             .nth(1)
             .context("the agent names no backend")?;
         let end = backend
