@@ -528,9 +528,11 @@ mod tests {
     fn read(name: &str, traces: &str, metrics: &str) -> Telemetry {
         let folder = std::env::temp_dir().join(format!("redwire-otlp-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        // The collector ends each line.
-        std::fs::write(folder.join("traces.jsonl"), format!("{traces}\n")).expect("a file");
-        std::fs::write(folder.join("metrics.jsonl"), format!("{metrics}\n")).expect("a file");
+        for (file, text) in [("traces.jsonl", traces), ("metrics.jsonl", metrics)] {
+            // The collector ends each line.
+            let lines: String = text.lines().map(|line| format!("{line}\n")).collect();
+            std::fs::write(folder.join(file), lines).expect("a file");
+        }
         let telemetry = Telemetry::read(&folder);
         std::fs::remove_dir_all(&folder).expect("the folder goes");
         telemetry.expect("OTLP")
