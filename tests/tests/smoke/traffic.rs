@@ -11,9 +11,10 @@ use redwire_tests::process::{Process, free_port};
 use redwire_tests::redis::Redis;
 use redwire_tests::service::{Server, Service, selected_as};
 use redwire_tests::{Counts, Totals, add, client, tools};
+use std::collections::BTreeMap;
 use std::process::Command;
 
-fn total<K>(counts: &std::collections::BTreeMap<K, u64>) -> u64 {
+fn total<K>(counts: &BTreeMap<K, u64>) -> u64 {
     counts.values().sum()
 }
 
@@ -198,19 +199,11 @@ pub(crate) fn calls(stage: &mut Stage, test: &str, reports: &mut Reports) -> Res
     check_all(stage, &done, reports)
 }
 
-/// What of io_uring the kernel does not have, where a peer said so.
-fn lacking(error: &anyhow::Error) -> Option<String> {
-    let text = format!("{error:#}");
-    let at = text.find("the kernel has no ")?;
-    let reason = text[at..].split(['\n', '\\', '"']).next()?;
-    Some(reason.to_owned())
-}
-
 /// Every way to send and to receive by io_uring: of a client whose server makes calls, and of a server whose client
 /// does. Hooks on calls do not see io_uring: then nothing is told of its end, and the other is told as ever.
 pub(crate) fn io_uring(stage: &mut Stage, test: &str, reports: &mut Reports) -> Result<()> {
     let seen = stage.backend() != "tracepoint";
-    let mut done = Vec::new();
+    let (mut done, mut lacking) = (Vec::new(), BTreeMap::new());
     let clients = RINGS.iter().map(|way| ((*way).to_owned(), "plain", *way));
     let servers = ["send_recv", "multishot_recv"].map(|way| (format!("server_{way}"), way, "plain"));
     for (name, serving, asking) in clients.chain(servers) {
@@ -223,13 +216,16 @@ pub(crate) fn io_uring(stage: &mut Stage, test: &str, reports: &mut Reports) -> 
         };
         let service = format!("io_uring-{name}");
         let test = format!("{test}::{name}");
-        let told = match exchange(stage, &service, &of_ring(serving), &of_ring(asking), "tcp", 60) {
-            // A server that lacks an operation ends, and says which.
-            Err(error) if serving != "plain" => lacking(&error).map(Told::Lacking).ok_or(error)?,
-            told => told?,
+        // What a client found lacking, a server lacks as well.
+        let told = match lacking.get(serving) {
+            Some(reason) => Told::Lacking(String::clone(reason)),
+            None => exchange(stage, &service, &of_ring(serving), &of_ring(asking), "tcp", 60)?,
         };
         match told {
-            Told::Lacking(reason) => reports.plain(&test, Outcome::Skipped(reason))?,
+            Told::Lacking(reason) => {
+                reports.plain(&test, Outcome::Skipped(reason.clone()))?;
+                lacking.insert(asking, reason);
+            }
             Told::Counts(counts) => {
                 let mut client = Expected::http(&format!("{service}-client"), Kind::Client, &counts);
                 let mut server = Expected::http(&format!("{service}-server"), Kind::Server, &counts);
