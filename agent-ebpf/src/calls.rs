@@ -10,8 +10,8 @@ use crate::maps::CONNECTIONS;
 use crate::memory::{self, Memory};
 
 /// Flags of recv(2).
-const MSG_PEEK: u64 = 2;
-const MSG_TRUNC: u64 = 0x20;
+pub const MSG_PEEK: u64 = 2;
+pub const MSG_TRUNC: u64 = 0x20;
 
 /// Bytes written by a function that has `message`, or 0 where what it writes is not in memory of its own.
 #[inline(always)]

@@ -11,6 +11,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use redwire_common::{EGRESS, INGRESS, opener};
 
 use super::arch::{Call, number};
+use crate::calls::{MSG_PEEK, MSG_TRUNC};
 use crate::connection::{self, Transfer};
 use crate::emit::ids;
 use crate::kernel;
@@ -18,9 +19,6 @@ use crate::maps::CONNECTIONS;
 use crate::memory::{Memory, redwire_lengths};
 use crate::scratch::{self, Slot, slots};
 use crate::thread;
-
-pub const MSG_PEEK: u64 = 2;
-pub const MSG_TRUNC: u64 = 0x20;
 
 /// Messages of one sendmmsg(2) or recvmmsg(2) that are handed over; those behind are a hole of known length.
 const MESSAGES: u64 = 4;

@@ -8,6 +8,14 @@ use super::session::{Portal, Prepared};
 use crate::loss::Loss;
 use crate::output::Output;
 
+/// The Parse of the statement `name`, where it is among those that no Bind followed.
+fn take(pending: &mut Vec<Pending>, name: &[u8]) -> Option<Pending> {
+    let at = pending
+        .iter()
+        .position(|pending| pending.prepared.is_named(name))?;
+    Some(pending.remove(at))
+}
+
 impl Matcher {
     /// ParseComplete.
     pub(super) fn parsed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
@@ -35,12 +43,7 @@ impl Matcher {
 
     /// Reports the Parse of the statement `name`, if no Bind followed.
     pub(super) fn flush_statement(&mut self, name: &[u8], output: &mut dyn Output) {
-        let at = self
-            .pending
-            .iter()
-            .position(|pending| pending.prepared.is_named(name));
-        if let Some(at) = at {
-            let pending = self.pending.remove(at);
+        if let Some(pending) = take(&mut self.pending, name) {
             self.emit_pending(pending, Reason::Aborted, 0, output);
         }
     }
@@ -153,12 +156,7 @@ impl Matcher {
     pub(super) fn describe_failed(&mut self, reply: &Reply<'_>, output: &mut dyn Output) {
         let Some(taken) = self.pop() else { return };
         let name = self.queue.names(&taken).0;
-        let at = self
-            .pending
-            .iter()
-            .position(|pending| pending.prepared.is_named(name));
-        if let Some(at) = at {
-            let pending = self.pending.remove(at);
+        if let Some(pending) = take(&mut self.pending, name) {
             self.failed = Some(self.fail(pending.prepared, pending.start, None, reply));
         } else {
             self.skipping = true;

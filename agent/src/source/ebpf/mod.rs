@@ -13,7 +13,7 @@ use crate::source::ebpf::event::Event;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
-use backend::{BACKENDS, Backend, Hook};
+use backend::{BACKENDS, Backend};
 use clock::Clock;
 use kernel::Kernel;
 use offsets::Layout;
@@ -195,12 +195,8 @@ impl Source {
             inodes: HashMap::new(),
             clock: Clock::new(),
         };
-        source.attach(&hooks)?;
+        backend::attach(&mut source.ebpf, &hooks)?;
         Ok(source)
-    }
-
-    fn attach(&mut self, hooks: &[Hook]) -> Result<()> {
-        backend::attach(&mut self.ebpf, hooks)
     }
 
     /// The program that took the verifier the most instructions, and how many; `None` where the kernel does not tell
